@@ -1,0 +1,80 @@
+"""Output files that exist only when they are whole."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiling.errors import OutputError
+
+
+def check_writable(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done for it.
+
+    Args:
+        target: The file to be written.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The folder is missing or read-only, the target is a folder, or it exists.
+    """
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"{target}: the folder {folder} does not exist; create it first")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder; name a file in it")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already; add --overwrite to replace it, or choose another name")
+    probe = _sibling(target)
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{target}: the folder {folder} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+@contextmanager
+def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path beside the target to write to; it becomes the target only if the block succeeds.
+
+    A failure, an interrupt included, leaves neither a half-written target nor the temporary file.
+
+    Args:
+        target: The file to be written.
+        overwrite: Whether an existing file may be replaced.
+
+    Yields:
+        A path in the target's folder with the target's suffix.
+
+    Raises:
+        OutputError: See `check_writable`.
+    """
+    check_writable(target, overwrite=overwrite)
+    with scratch_file(target) as partial:
+        yield partial
+        os.replace(partial, target)
+
+
+@contextmanager
+def scratch_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside the target for intermediate data; the file is gone afterwards.
+
+    Args:
+        target: The file that the intermediate data is for.
+
+    Yields:
+        A path in the target's folder with the target's suffix.
+    """
+    partial = _sibling(target)
+    try:
+        yield partial
+    finally:
+        for leftover in partial.parent.glob(f"{partial.name}*"):
+            leftover.unlink()
+
+
+def _sibling(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")
