@@ -1,0 +1,265 @@
+"""Reads windows of a georeferenced raster of any size."""
+
+import math
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.io import DatasetReader
+
+from tiling.bands import Band, band_name, select_bands
+from tiling.errors import SceneError
+from tiling.georeference import ground_sample_distance
+from tiling.grid import Window
+
+BLOCK_CACHE_BYTES = 256 * 2**20
+SAME_RESOLUTION = 0.1
+_MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SceneOptions:
+    """How a scene is to be seen.
+
+    Attributes:
+        bands: Names of colours or band numbers from 1; None takes all but alpha.
+        gsd: Metres per pixel to resample to; None, or a value within a tenth of the scene's own, leaves the
+            pixels as they are.
+        nodata: Value of pixels that hold nothing, where the file does not say so itself.
+    """
+
+    bands: Sequence[Band] | None = None
+    gsd: float | None = None
+    nodata: float | None = None
+
+
+class Scene:
+    """A georeferenced raster, seen at one resolution, read by windows from any thread.
+
+    Every thread reads through a dataset handle of its own. Use it as a context manager, or call `close`.
+
+    Args:
+        path: A path, URL or GDAL dataset name.
+        options: How to see it.
+
+    Attributes:
+        path: What was opened.
+        width: Columns at the working resolution.
+        height: Rows at the working resolution.
+        crs: Coordinate reference system.
+        transform: Geotransform at the working resolution.
+        bands: Band numbers that are read.
+        band_names: A name for each.
+        dtype: NumPy name of the pixels' type.
+        native_gsd: Metres per pixel of the file, along a row and along a column.
+        gsd: The same at the working resolution.
+
+    Raises:
+        SceneError: The raster cannot be read, is not georeferenced, or lacks a band.
+    """
+
+    def __init__(self, path: str | Path, options: SceneOptions | None = None) -> None:
+        options = options or SceneOptions()
+        self.path = str(path)
+        self._local = threading.local()
+        self._handles: list[DatasetReader] = []
+        self._lock = threading.Lock()
+        dataset = self._dataset()
+        try:
+            self._describe(dataset, options)
+        except SceneError:
+            self.close()
+            raise
+
+    def _describe(self, dataset: DatasetReader, options: SceneOptions) -> None:
+        self.crs: CRS = _checked_crs(self.path, dataset)
+        self.bands = select_bands(self.path, dataset.colorinterp, options.bands)
+        self.band_names = tuple(band_name(dataset.colorinterp, number) for number in self.bands)
+        self.dtype: str = dataset.dtypes[self.bands[0] - 1]
+        if np.dtype(self.dtype).kind not in "uif":
+            raise SceneError(f"{self.path}: pixels of type {self.dtype} are no image; convert it to uint8 or uint16")
+        self._nodata = options.nodata
+        self._flags = [dataset.mask_flag_enums[number - 1] for number in self.bands]
+        try:
+            self.native_gsd = ground_sample_distance(self.crs, dataset.transform, dataset.width, dataset.height)
+        except SceneError as error:
+            raise SceneError(f"{self.path}: {error}") from error
+        self.width, self.height = (
+            _resampled_length(length, own, options.gsd)
+            for length, own in zip((dataset.width, dataset.height), self.native_gsd, strict=True)
+        )
+        self._scale = (dataset.height / self.height, dataset.width / self.width)
+        self._native_shape = (dataset.height, dataset.width)
+        self.transform: Affine = dataset.transform @ Affine.scale(self._scale[1], self._scale[0])
+        self.gsd = (self.native_gsd[0] * self._scale[1], self.native_gsd[1] * self._scale[0])
+
+    def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read a window; what lies beyond the scene is filled by reflection.
+
+        Args:
+            window: A window of a grid over ``height`` x ``width``.
+
+        Returns:
+            Pixels of shape (bands, size, size) in the scene's type, 0 where invalid numbers stood, and
+            validity of shape (size, size): False on nodata, transparent or masked pixels.
+
+        Raises:
+            SceneError: The file cannot be read there.
+        """
+        rows = min(window.size, self.height - window.row)
+        cols = min(window.size, self.width - window.col)
+        pixels, valid = self.read_region(window.row, window.col, rows, cols)
+        if (rows, cols) == (window.size, window.size):
+            return pixels, valid
+        beyond = ((0, window.size - rows), (0, window.size - cols))
+        return np.pad(pixels, ((0, 0), *beyond), "reflect"), np.pad(valid, beyond, "reflect")
+
+    def read_region(
+        self, row: int, col: int, rows: int, cols: int
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read a rectangle inside the scene.
+
+        Args:
+            row: First row.
+            col: First column.
+            rows: Number of rows.
+            cols: Number of columns.
+
+        Returns:
+            Pixels of shape (bands, rows, cols) and validity of shape (rows, cols), as `read` does.
+
+        Raises:
+            SceneError: The file cannot be read there.
+        """
+        margin = 0 if self._scale == (1.0, 1.0) else _MARGIN
+        top, left = max(0, row - margin), max(0, col - margin)
+        bottom, right = min(self.height, row + rows + margin), min(self.width, col + cols + margin)
+        pixels, valid = self._read(top, left, bottom - top, right - left)
+        inner = (slice(row - top, row - top + rows), slice(col - left, col - left + cols))
+        return pixels[(slice(None), *inner)], valid[inner]
+
+    def overview(self, side: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read the whole scene, thinned out to at most ``side`` pixels a side; overviews are used.
+
+        Args:
+            side: The longer side of the result at most, in pixels.
+
+        Returns:
+            Pixels of shape (bands, rows, cols) and validity of shape (rows, cols).
+        """
+        factor = max(1.0, max(self._native_shape) / side)
+        shape = tuple(max(1, round(length / factor)) for length in self._native_shape)
+        whole = rasterio.windows.Window(0, 0, self._native_shape[1], self._native_shape[0])
+        return self._decode(whole, (shape[0], shape[1]), Resampling.nearest)
+
+    def _read(self, row: int, col: int, rows: int, cols: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        down, across = self._scale
+        source = rasterio.windows.Window(col * across, row * down, cols * across, rows * down)
+        shrinks = max(down, across) > 1
+        return self._decode(source, (rows, cols), Resampling.average if shrinks else Resampling.bilinear)
+
+    def _decode(
+        self, source: rasterio.windows.Window, shape: tuple[int, int], resampling: Resampling
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        dataset = self._dataset()
+        with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), self._readable():
+            pixels = dataset.read(self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling)
+            valid = self._validity(dataset, source, pixels)
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels)
+            valid &= finite.all(axis=0)
+            pixels = np.where(finite, pixels, 0)
+        return pixels, valid
+
+    def _validity(
+        self, dataset: DatasetReader, source: rasterio.windows.Window, pixels: NDArray[np.generic]
+    ) -> NDArray[np.bool_]:
+        if self._nodata is not None:
+            return (pixels != self._nodata).any(axis=0)
+        if all(MaskFlags.all_valid in flags for flags in self._flags):
+            return np.ones(pixels.shape[1:], np.bool_)
+        shape = pixels.shape[1:]
+        if MaskFlags.per_dataset in self._flags[0]:
+            mask = dataset.read_masks(self.bands[0], window=source, out_shape=shape)
+            return np.asarray(mask > 0)
+        masks = dataset.read_masks(self.bands, window=source, out_shape=(len(self.bands), *shape))
+        return np.asarray((masks > 0).any(axis=0))
+
+    def _dataset(self) -> DatasetReader:
+        if not hasattr(self._local, "dataset"):
+            with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
+                self._local.dataset = _open(self.path)
+            with self._lock:
+                self._handles.append(self._local.dataset)
+        return self._local.dataset
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except RasterioIOError as error:
+            raise SceneError(
+                f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again ({error})"
+            ) from error
+
+    def close(self) -> None:
+        """Close every thread's handle."""
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+
+    def __enter__(self) -> "Scene":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open(path: str) -> DatasetReader:
+    local = "://" not in path and not path.startswith("/vsi")
+    if local and Path(path).is_dir():
+        raise SceneError(f"{path} is a folder; name a raster file in it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+    except RasterioIOError as error:
+        if local and not Path(path).exists() and ":" not in path:
+            raise SceneError(f"{path} does not exist; check the path") from error
+        raise SceneError(f"{path} is not a raster that GDAL can read; give a GeoTIFF or the like ({error})") from error
+    if dataset.count == 0:
+        dataset.close()
+        raise SceneError(f"{path} holds several rasters; name one of them as gdalinfo lists it")
+    return dataset
+
+
+def _checked_crs(path: str, dataset: DatasetReader) -> CRS:
+    if dataset.transform.is_identity:
+        gcps, _ = dataset.gcps
+        remedy = "warp it with gdalwarp first" if gcps or dataset.rpcs else "add one, e.g. with gdal_translate -a_ullr"
+        raise SceneError(f"{path} has no geotransform, so its pixels have no place on earth; {remedy}")
+    if not dataset.crs:
+        raise SceneError(f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632")
+    if dataset.transform.is_degenerate:
+        raise SceneError(f"{path} has a geotransform without area; mend it, e.g. with gdal_edit -a_ullr")
+    return dataset.crs
+
+
+def _resampled_length(length: int, own: float, wanted: float | None) -> int:
+    if wanted is None or math.isclose(own, wanted, rel_tol=SAME_RESOLUTION):
+        return length
+    return max(1, round(length * own / wanted))
