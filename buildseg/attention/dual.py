@@ -1,0 +1,159 @@
+"""Position and channel attention, the two halves of dual attention.
+
+Source: Fu, Liu, Tian, Li, Bao, Fang and Lu, "Dual Attention Network for Scene Segmentation",
+arXiv:1809.02983, sections 3.2 and 3.3. n stands for H*W, C for the channels.
+"""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tiling.errors import OptionError
+
+ChannelForm = Literal["paper", "official"]
+
+
+class PositionAttention(nn.Module):
+    """Position attention, PAM (arXiv:1809.02983, equations 1 and 2).
+
+    out = gamma * softmax_keys(q^T k) v + x, with q and k of C/8 channels, v of C, no 1/sqrt(d), and gamma
+    a learned number that starts at 0, where the module is the identity.
+
+    The n x n scores are never held, in inference or in training: the values are cut into heads as wide as
+    the queries, all of which share the same queries and keys, so that q, k and v are contiguous and of
+    one width, which is what PyTorch's fused attention asks for. The result is exact.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Make the module.
+
+        Args:
+            channels: C, at least 1. A multiple of 8 is fastest.
+
+        Raises:
+            OptionError: C is below 1.
+        """
+        super().__init__()
+        _check_channels(channels)
+        self.heads = 8 if channels % 8 == 0 else 1
+        self.query = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.key = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to each position what it attends to.
+
+        Args:
+            x: Features, (N, C, H, W).
+
+        Returns:
+            Features, (N, C, H, W).
+        """
+        value = self.value(x).unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3).contiguous()
+        attended = F.scaled_dot_product_attention(
+            self._shared(self.query(x), value), self._shared(self.key(x), value), value, scale=1.0
+        )
+        return self.gamma * attended.transpose(2, 3).reshape(x.shape) + x
+
+    def _shared(self, projected: Tensor, value: Tensor) -> Tensor:
+        """One query or key (N, C/8, H, W) for every head, zero-padded to the width of the values."""
+        rows = projected.flatten(2).transpose(1, 2).unsqueeze(1)
+        padded = F.pad(rows, (0, value.shape[3] - rows.shape[3]))
+        return padded.expand(-1, self.heads, -1, -1).contiguous()
+
+
+class ChannelAttention(nn.Module):
+    """Channel attention, CAM (arXiv:1809.02983, equations 3 and 4).
+
+    out = beta * softmax_rows(E) A + x, where A is x as a (C, n) matrix and E = A A^T its Gram matrix, and
+    beta is a learned number that starts at 0, where the module is the identity. The authors' code takes
+    softmax_rows(rowmax(E) - E) instead and reports that it trains better: it attends to the channels that
+    differ and not to those that are alike.
+
+    E and its softmax stay in float32 under autocast: in bfloat16 the output changes by a third at n = 16,384.
+    """
+
+    def __init__(self, channels: int, form: ChannelForm = "official") -> None:
+        """Make the module.
+
+        Args:
+            channels: C, at least 1. No weight depends on it; it is there as in the sibling modules.
+            form: "paper" or "official".
+
+        Raises:
+            OptionError: C is below 1 or the form is unknown.
+        """
+        super().__init__()
+        _check_channels(channels)
+        if form not in get_args(ChannelForm):
+            raise OptionError(f"form {form!r} is none of {', '.join(get_args(ChannelForm))}")
+        self.form = form
+        self.beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to each channel what it attends to.
+
+        Args:
+            x: Features, (N, C, H, W).
+
+        Returns:
+            Features, (N, C, H, W).
+        """
+        attended = self.weights(x).to(x.dtype) @ x.flatten(2)
+        return self.beta * attended.reshape(x.shape) + x
+
+    def weights(self, x: Tensor) -> Tensor:
+        """How much each channel attends to each.
+
+        Args:
+            x: Features, (N, C, H, W).
+
+        Returns:
+            Weights in 0..1, (N, C, C), each row of sum 1, in float32 or wider.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
+            gram = rows @ rows.transpose(1, 2)
+            # softmax(rowmax(E) - E) is softmax(-E): softmax takes no notice of what is added to a whole row.
+            return (gram if self.form == "paper" else -gram).softmax(dim=2)
+
+
+class DualAttention(nn.Module):
+    """Position and channel attention side by side, their results added up (arXiv:1809.02983, section 3.4).
+
+    Both start as the identity, so their mean is returned: at the start this is the identity too.
+    """
+
+    def __init__(self, channels: int, form: ChannelForm = "official") -> None:
+        """Make the module.
+
+        Args:
+            channels: C, at least 1.
+            form: The form of the channel attention, "paper" or "official".
+
+        Raises:
+            OptionError: C is below 1 or the form is unknown.
+        """
+        super().__init__()
+        self.position = PositionAttention(channels)
+        self.channel = ChannelAttention(channels, form)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend along positions and along channels.
+
+        Args:
+            x: Features, (N, C, H, W).
+
+        Returns:
+            Features, (N, C, H, W).
+        """
+        mean: Tensor = (self.position(x) + self.channel(x)) / 2
+        return mean
+
+
+def _check_channels(channels: int) -> None:
+    if channels < 1:
+        raise OptionError(f"an attention module needs at least 1 channel, not {channels}")

@@ -1,0 +1,96 @@
+"""The networks, by name."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildseg.networks.base import Architecture, SegmentationNetwork
+from buildseg.networks.danet import DANet
+from buildseg.networks.encoders import Encoder
+from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
+from buildseg.networks.unet import DualAttentionUNet, PolarizedUNet, UNet
+from tiling.errors import OptionError
+
+__all__ = [
+    "NETWORKS",
+    "Architecture",
+    "AuxiliaryLogits",
+    "NetworkEntry",
+    "NetworkOutput",
+    "SegmentationNetwork",
+    "build_network",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEntry:
+    """One network that can be asked for by name.
+
+    Attributes:
+        build: From an encoder, the number of classes and the network's own keyword options to the network.
+        encoder: The encoder that it takes unless told otherwise.
+    """
+
+    build: Callable[..., SegmentationNetwork]
+    encoder: str
+
+
+NETWORKS: dict[str, NetworkEntry] = {
+    "unet": NetworkEntry(UNet, "resnet34"),
+    "psa-unet": NetworkEntry(PolarizedUNet, "resnet34"),
+    "da-unet": NetworkEntry(DualAttentionUNet, "resnet34"),
+    "danet": NetworkEntry(DANet, "resnet50"),
+}
+
+
+def build_network(
+    name: str,
+    *,
+    in_channels: int = 3,
+    classes: int = 1,
+    encoder: str | None = None,
+    encoder_weights: str | Path | None = None,
+    **options: Any,  # noqa: ANN401 - each network has its own, checked against its signature
+) -> SegmentationNetwork:
+    """Build a network.
+
+    Args:
+        name: One of `NETWORKS`.
+        in_channels: Bands of the input, at least 1.
+        classes: Channels of the logits, at least 1; 1 for building or not.
+        encoder: The encoder's name in segmentation-models-pytorch, or "tu-" and its name in timm; None for
+            the network's own choice.
+        encoder_weights: None or "none" for random weights, "imagenet" for the hub's, or a local file.
+        **options: The network's own options: see its class.
+
+    Returns:
+        The network, in training mode, with its `architecture`.
+
+    Raises:
+        OptionError: The network, its encoder or an option is unknown, or a value is out of range.
+        WeightsError: The encoder's weights cannot be had.
+    """
+    if name not in NETWORKS:
+        raise OptionError(f"unknown network {name!r}: valid are {', '.join(NETWORKS)}")
+    if in_channels < 1 or classes < 1:
+        raise OptionError(f"in_channels and classes are at least 1, not {in_channels} and {classes}")
+    entry = NETWORKS[name]
+    options = _with_defaults(name, entry, options)
+    weights = None if encoder_weights is None else str(encoder_weights)
+    chosen = Encoder(encoder or entry.encoder, in_channels, weights)
+    network = entry.build(chosen, classes, **options)
+    network.architecture = Architecture(name, in_channels, classes, chosen.name, options)
+    return network
+
+
+def _with_defaults(name: str, entry: NetworkEntry, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with all others at their defaults, tuples as lists: what JSON can hold."""
+    parameters = inspect.signature(entry.build).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    unknown = sorted(options.keys() - defaults.keys())
+    if unknown:
+        raise OptionError(f"{name} has no option {unknown[0]!r}: valid are {', '.join(defaults) or 'none'}")
+    merged = defaults | options
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}

@@ -1,0 +1,148 @@
+"""U-Net, and U-Nets with polarized or dual attention.
+
+Sources: Ronneberger, Fischer and Brox, arXiv:1505.04597; polarized self-attention arXiv:2107.00782; dual
+attention arXiv:1809.02983. The encoders and the decoder are those of segmentation-models-pytorch.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor
+
+from buildseg.attention import DualAttention, PolarizedSelfAttention
+from buildseg.attention.dual import ChannelForm
+from buildseg.attention.polarized import Form, Layout
+from buildseg.networks.base import SegmentationNetwork
+from buildseg.networks.encoders import Encoder
+from buildseg.networks.output import NetworkOutput
+from tiling.errors import OptionError
+
+Place = Literal["decoder", "bottleneck", "both"]
+CHANNELS = (256, 128, 64, 32, 16)
+
+
+class UNet(SegmentationNetwork):
+    """U-Net: its weights and its result are those of segmentation-models-pytorch's `Unet`."""
+
+    def __init__(self, encoder: Encoder, classes: int, *, decoder_channels: Sequence[int] = CHANNELS) -> None:
+        """Make the network.
+
+        Args:
+            encoder: Which encoder.
+            classes: Channels of the logits.
+            decoder_channels: Channels after each of the decoder's blocks, deepest first; as many blocks, 3 to
+                5, as times the encoder halves the image.
+
+        Raises:
+            OptionError: The encoder is unknown or the channels are no 3 to 5 positive numbers.
+            WeightsError: The encoder's weights cannot be had.
+        """
+        super().__init__()
+        channels = tuple(decoder_channels)
+        if not 3 <= len(channels) <= 5 or not all(isinstance(c, int) and c > 0 for c in channels):
+            raise OptionError(f"decoder_channels takes 3 to 5 positive numbers, not {list(channels)}")
+        self.stride = 2 ** len(channels)
+        self.encoder = encoder.build(depth=len(channels))
+        self.decoder = UnetDecoder(
+            encoder_channels=self.encoder.out_channels,
+            decoder_channels=channels,
+            n_blocks=len(channels),
+            add_center_block=encoder.name.startswith("vgg"),
+        )
+        self.segmentation_head = SegmentationHead(channels[-1], classes)
+        initialize_decoder(self.decoder)
+        initialize_head(self.segmentation_head)
+
+    def predict(self, x: Tensor) -> NetworkOutput:
+        """Compute logits.
+
+        Args:
+            x: Images, (N, in_channels, H, W), H and W multiples of the stride.
+
+        Returns:
+            Logits, (N, classes, H, W).
+        """
+        features = self.encoder(x)
+        features[-1] = self.bottleneck(features[-1])
+        return NetworkOutput(self.segmentation_head(self.decoder(features)))
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """What happens to the deepest features, (N, C, H / stride, W / stride): here nothing."""
+        return x
+
+
+class PolarizedUNet(UNet):
+    """U-Net with polarized self-attention after every decoder block, at the bottleneck, or both."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        *,
+        decoder_channels: Sequence[int] = CHANNELS,
+        layout: Layout = "parallel",
+        form: Form = "paper",
+        place: Place = "decoder",
+    ) -> None:
+        """Make the network.
+
+        Args:
+            encoder: Which encoder.
+            classes: Channels of the logits.
+            decoder_channels: As in `UNet`.
+            layout: "parallel" or "serial", as in `PolarizedSelfAttention`.
+            form: "paper" or "official", as in `PolarizedSelfAttention`.
+            place: Where the attention is: "decoder", "bottleneck" or "both".
+
+        Raises:
+            OptionError: The encoder or an option's value is unknown.
+            WeightsError: The encoder's weights cannot be had.
+        """
+        super().__init__(encoder, classes, decoder_channels=decoder_channels)
+        if place not in get_args(Place):
+            raise OptionError(f"place {place!r} is none of {', '.join(get_args(Place))}")
+        self.attention = None
+        if place != "decoder":
+            self.attention = PolarizedSelfAttention(self.encoder.out_channels[-1], layout, form)
+        if place != "bottleneck":
+            for block, channels in zip(self.decoder.blocks, decoder_channels, strict=True):
+                block.attention2 = PolarizedSelfAttention(channels, layout, form)
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """Polarized self-attention on the deepest features, where it was asked for."""
+        return x if self.attention is None else self.attention(x)
+
+
+class DualAttentionUNet(UNet):
+    """U-Net with dual attention (position and channel) at the bottleneck."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        *,
+        decoder_channels: Sequence[int] = CHANNELS,
+        form: ChannelForm = "official",
+    ) -> None:
+        """Make the network.
+
+        Args:
+            encoder: Which encoder.
+            classes: Channels of the logits.
+            decoder_channels: As in `UNet`.
+            form: "paper" or "official", as in `ChannelAttention`.
+
+        Raises:
+            OptionError: The encoder or an option's value is unknown.
+            WeightsError: The encoder's weights cannot be had.
+        """
+        super().__init__(encoder, classes, decoder_channels=decoder_channels)
+        self.attention = DualAttention(self.encoder.out_channels[-1], form)
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """Dual attention on the deepest features."""
+        attended: Tensor = self.attention(x)
+        return attended
