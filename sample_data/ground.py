@@ -1,0 +1,202 @@
+"""Everything of the sample scene that is no roof: land, water, streets, cars, hedges and trees."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from canvas import Box, Canvas, Floats, Material, Rgb, sunlit
+from shapely.geometry import LineString, Point
+from shapely.geometry.base import BaseGeometry
+
+LAWN = Material((98, 128, 78), (122, 136, 86), grain=0.09, mottle=0.06, patches=0.05)
+ASPHALT = Material((138, 138, 138), (152, 150, 146), grain=0.035, mottle=0.02, patches=0.02)
+PAINT = Material((222, 222, 216), grain=0.03)
+MATERIALS = {
+    "lawn": LAWN,
+    "rough lawn": Material((100, 118, 70), (142, 138, 96), grain=0.12, mottle=0.10, patches=0.06),
+    "lush lawn": Material((78, 122, 66), (96, 134, 76), grain=0.08, mottle=0.05),
+    "asphalt": ASPHALT,
+    "old asphalt": Material((156, 154, 150), (136, 134, 132), grain=0.04, mottle=0.04),
+    "pavement": Material((172, 170, 164), grain=0.04, mottle=0.03),
+    "paving": Material((176, 168, 156), (156, 148, 138), grain=0.06, mottle=0.05),
+    "gravel": Material((178, 168, 150), (160, 150, 130), grain=0.08, mottle=0.06),
+    "earth": Material((160, 132, 102), (136, 110, 84), grain=0.08, mottle=0.09, patches=0.06),
+    "track": Material((176, 160, 132), (154, 142, 112), grain=0.07, mottle=0.07),
+    "forest floor": Material((70, 84, 52), (90, 94, 64), grain=0.12, mottle=0.12),
+    "water": Material((62, 88, 92), (72, 98, 98), grain=0.012, mottle=0.012, patches=0.01),
+    "shallows": Material((96, 112, 96), grain=0.03, mottle=0.04),
+    "pool": Material((96, 178, 196), grain=0.04, mottle=0.03),
+    "marking": PAINT,
+}
+CROPS = (
+    Material((112, 134, 72), (132, 144, 82), grain=0.07, mottle=0.05, patches=0.04),
+    Material((156, 132, 104), (138, 116, 92), grain=0.08, mottle=0.06, patches=0.05),
+    Material((176, 166, 116), (160, 152, 104), grain=0.06, mottle=0.05, patches=0.04),
+    Material((86, 118, 62), (102, 128, 70), grain=0.09, mottle=0.06, patches=0.04),
+)
+CARS: tuple[Rgb, ...] = (
+    (228, 230, 230),
+    (215, 217, 220),
+    (60, 64, 70),
+    (44, 46, 52),
+    (122, 126, 132),
+    (160, 164, 168),
+    (150, 44, 40),
+    (52, 74, 122),
+    (236, 236, 234),
+)
+LEAVES: tuple[Rgb, ...] = (
+    (76, 102, 56),
+    (88, 112, 62),
+    (66, 92, 54),
+    (98, 116, 66),
+    (58, 84, 56),
+    (108, 118, 72),
+    (70, 96, 66),
+)
+HEDGE = Material((66, 94, 54), grain=0.16, mottle=0.10)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree: place and crown radius in metres; conifers are darker and pointed."""
+
+    x: float
+    y: float
+    radius: float
+    conifer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A piece of ground and the name of the material on it."""
+
+    shape: BaseGeometry
+    material: str
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """A street's centre line, its width in metres and what kind it is: "main", "lane" or "track"."""
+
+    line: LineString
+    width: float
+    kind: str
+
+
+def draw_streets(canvas: Canvas, streets: list[Street]) -> None:
+    """Pavements first, then carriageways, then the paint, so that junctions stay open."""
+    paved = [street for street in streets if street.kind != "track"]
+    for street in streets:
+        if street.kind == "track":
+            canvas.paint(street.line.buffer(street.width / 2), MATERIALS["track"])
+            canvas.paint(street.line.buffer(0.4), MATERIALS["rough lawn"], 0.7)
+    for street in paved:
+        canvas.paint(street.line.buffer(street.width / 2 + 1.8), MATERIALS["pavement"])
+    for street in paved:
+        canvas.paint(street.line.buffer(street.width / 2), ASPHALT)
+    for street in paved:
+        draw_wear(canvas, street)
+
+
+def draw_wear(canvas: Canvas, street: Street) -> None:
+    """Wheel tracks, a few repairs, and on main streets the dashed line."""
+    for side in (-1, 1):
+        canvas.paint(
+            street.line.offset_curve(side * street.width / 4).buffer(0.5), MATERIALS["old asphalt"], 0.5
+        )
+    for start in canvas.rng.uniform(0, street.line.length, int(street.line.length / 60)):
+        patch = _piece(street.line, start, canvas.rng.uniform(2, 9)).offset_curve(canvas.rng.uniform(-2, 2))
+        canvas.paint(patch.buffer(0.9, cap_style="flat"), Material((118, 118, 120), grain=0.03), 0.8)
+    if street.kind == "main":
+        for start in np.arange(4, street.line.length - 8, 9.0):
+            canvas.paint(_piece(street.line, float(start), 4).buffer(0.11, cap_style="flat"), PAINT, 0.9)
+        for side in (-1, 1):
+            edge = street.line.offset_curve(side * (street.width / 2 - 0.3))
+            canvas.paint(edge.buffer(0.09), PAINT, 0.7)
+
+
+def _piece(line: LineString, start: float, length: float) -> LineString:
+    return LineString(
+        [line.interpolate(start), line.interpolate(start + length / 2), line.interpolate(start + length)]
+    )
+
+
+def draw_field(canvas: Canvas, shape: BaseGeometry, angle: float, rng: np.random.Generator) -> None:
+    """A field with furrows along `angle`, tramlines and a soft edge of grass."""
+    material = CROPS[rng.integers(len(CROPS))]
+    canvas.paint(shape, MATERIALS["rough lawn"])
+    window = canvas.window(shape)
+    if canvas.height[window].size == 0:
+        return
+    before = canvas.colour[window].copy()
+    inner = shape.buffer(-2.5)
+    canvas.paint(inner, material)
+    x, y = canvas.grid(window)
+    across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle)) + 0.35 * canvas.patches[window]
+    furrow = 0.06 * np.sin(2 * np.pi * across / rng.uniform(1.3, 2.6))
+    tramline = -0.10 * (np.mod(across, 18.0) < 0.6) - 0.10 * (np.mod(across - 2.0, 18.0) < 0.6)
+    changed = np.any(canvas.colour[window] != before, axis=-1)
+    canvas.colour[window] *= np.where(changed, 1 + furrow + tramline, 1).astype(np.float32)[..., None]
+
+
+def draw_lake(canvas: Canvas, lake: BaseGeometry) -> None:
+    """A strip of bare shore, shallow water, and the deep."""
+    canvas.paint(lake.buffer(2.5), MATERIALS["gravel"], 0.8)
+    canvas.paint(lake, MATERIALS["shallows"])
+    for depth in (1.5, 3.0, 5.0):
+        canvas.paint(lake.buffer(-depth), MATERIALS["water"], 0.6)
+
+
+def draw_hedge(canvas: Canvas, line: LineString, width: float, rise: float) -> None:
+    """A clipped hedge along a line."""
+    shape = line.buffer(width / 2, cap_style="flat")
+    window = canvas.window(shape)
+    if canvas.height[window].size == 0:
+        return
+    before = canvas.colour[window].copy()
+    canvas.paint(shape, HEDGE)
+    grown = np.any(np.abs(canvas.colour[window] - before) > 1, axis=-1)
+    lumps = rise + 0.25 * canvas.grain[window] + 0.2 * canvas.mottle[window]
+    canvas.height[window] = np.where(grown, np.maximum(lumps, 0.3), canvas.height[window])
+
+
+def draw_car(canvas: Canvas, box: Box, rng: np.random.Generator) -> None:
+    """A parked car: body, cabin and windows."""
+    rgb = CARS[rng.integers(len(CARS))]
+    canvas.stack(box, Material(rgb, grain=0.02), 0.9)
+    glass = Material((48, 54, 62), grain=0.03)
+    canvas.stack(box.inner(-0.05 * box.length, 0, 0.58 * box.length, 0.84 * box.width), glass, 0.3)
+    canvas.stack(
+        box.inner(-0.07 * box.length, 0, 0.32 * box.length, 0.80 * box.width), Material(rgb, grain=0.02), 0.2
+    )
+
+
+def draw_tree(canvas: Canvas, tree: Tree, rng: np.random.Generator) -> None:
+    """A crown of lumps whose sunny side is bright."""
+    window = canvas.window(Point(tree.x, tree.y).buffer(1.3 * tree.radius))
+    if canvas.height[window].size == 0:
+        return
+    x, y = canvas.grid(window)
+    east, south = x - np.float32(tree.x), y - np.float32(tree.y)
+    bearing = np.arctan2(south, east)
+    edge = 1 + sum(0.09 * np.sin(k * bearing + rng.uniform(0, 6.3)) for k in (2, 3, 5, 8))
+    reach = (
+        np.hypot(east, south) / (tree.radius * edge)
+        + 0.07 * canvas.grain[window]
+        + 0.05 * canvas.mottle[window]
+    )
+    dome = np.sqrt(np.clip(1 - reach**2, 0, 1)) if not tree.conifer else np.clip(1.05 - reach, 0, 1)
+    tall = tree.radius * (2.6 if tree.conifer else 1.7) + 1.5
+    lumps = 0.35 * canvas.mottle[window] + 0.22 * canvas.grain[window]
+    crown: Floats = (tall * (0.45 + 0.55 * dome) + np.float32(min(1.0, tree.radius / 3)) * lumps).astype(
+        np.float32
+    )
+    alpha = np.clip((1 - reach) * tree.radius / 0.45, 0, 1).astype(np.float32) * np.float32(0.95)
+    rgb = np.asarray((54, 76, 56) if tree.conifer else LEAVES[rng.integers(len(LEAVES))]) * rng.normal(
+        1, 0.06
+    )
+    material = Material(tuple(float(level) for level in rgb), grain=0.14, mottle=0.08)  # type: ignore[arg-type]
+    light = np.clip(sunlit(crown), 0.35, 1.45)
+    taller = crown > canvas.height[window]
+    canvas.blend(window, np.where(taller, alpha, 0), canvas.textured(material, window), light)
+    canvas.height[window] = np.where((alpha > 0.5) & taller, crown, canvas.height[window])
