@@ -44,14 +44,15 @@ class Box:
         """A box with the same axes, its centre given along them."""
         return Box(*self.at(u, v), length, width, self.angle)
 
+    def turned(self, u: float, v: float, length: float, width: float) -> "Box":
+        """A box across this one, its centre given along this one's axes."""
+        return Box(*self.at(u, v), length, width, self.angle + np.pi / 2)
+
     def polygon(self) -> Polygon:
         """The four corners as a polygon."""
         half_u, half_v = self.length / 2, self.width / 2
         return Polygon(
-            [
-                self.at(u, v)
-                for u, v in ((-half_u, -half_v), (half_u, -half_v), (half_u, half_v), (-half_u, half_v))
-            ]
+            [self.at(u, v) for u, v in ((-half_u, -half_v), (half_u, -half_v), (half_u, half_v), (-half_u, half_v))]
         )
 
     def local(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -86,7 +87,7 @@ def noise(rng: np.random.Generator, cell: float) -> Floats:
     weight = weight * weight * (3 - 2 * weight)
     rows = coarse[left] * (1 - weight)[:, None] + coarse[left + 1] * weight[:, None]
     smooth = rows[:, left] * (1 - weight) + rows[:, left + 1] * weight
-    return (smooth / smooth.std()).astype(np.float32)
+    return np.asarray(smooth / smooth.std(), dtype=np.float32)
 
 
 def sunlit(height: Floats) -> Floats:
@@ -95,7 +96,7 @@ def sunlit(height: Floats) -> Floats:
     sun = np.array([np.sin(SUN_AZIMUTH), -np.cos(SUN_AZIMUTH)]) * np.cos(SUN_ELEVATION)
     facing = np.sin(SUN_ELEVATION) - right * sun[0] - down * sun[1]
     facing = facing / np.sqrt(1 + right**2 + down**2) / np.sin(SUN_ELEVATION)
-    return (np.clip(facing, 0.05, None) ** 1.1).astype(np.float32)
+    return np.asarray(np.clip(facing, 0.05, None) ** 1.1, dtype=np.float32)
 
 
 @dataclass(slots=True)
@@ -143,7 +144,7 @@ class Canvas:
             colour = colour + mix[..., None] * (np.asarray(material.other, dtype=np.float32) - rgb)
         wobble = material.grain * self.grain[window] + material.mottle * self.mottle[window]
         wobble = wobble + material.patches * self.patches[window]
-        return (colour * (1 + wobble)[..., None]).astype(np.float32)
+        return np.asarray(colour * (1 + wobble)[..., None], dtype=np.float32)
 
     def blend(self, window: Slices, alpha: Floats, colour: Floats, light: Floats | float = 1.0) -> None:
         """Lay colour and light over a window with the given opacity."""
@@ -163,12 +164,13 @@ class Canvas:
         self.blend(window, alpha * np.float32(opacity), self.textured(material, window))
 
     def stack(self, box: Box, material: Material, rise: float) -> None:
-        """Put a box with a level top on whatever is there: a car, a chimney, a roof's machinery."""
+        """Put a box on whatever is there: a car, a chimney, machinery; one without height lies on the slope."""
         window = self.window(box.polygon(), 0.6)
         if self.height[window].size == 0:
             return
         alpha = box.coverage(*box.local(*self.grid(window)))
-        self.blend(window, alpha, self.textured(material, window))
+        light = self.light[window] if rise < 0.1 else 1.0
+        self.blend(window, alpha, self.textured(material, window), light)
         self.height[window] += np.where(alpha > 0.5, np.float32(rise), np.float32(0))
 
     def shadow(self) -> NDArray[np.bool_]:
@@ -187,12 +189,12 @@ class Canvas:
         """Light the scene and take its picture: haze, blur of the optics, noise of the sensor."""
         sun = np.where(self.shadow(), np.float32(0), self.light)[..., None]
         picture = self.colour * (SKYLIGHT + (1 - SKYLIGHT) * sun)
-        picture = _blurred(picture, 0.62)
+        picture = _blurred(picture, 0.55)
         picture = picture * np.float32(0.96) + np.array([5, 8, 10], dtype=np.float32)
         shot = self.rng.standard_normal(picture.shape, dtype=np.float32)
         common = self.rng.standard_normal((SIZE, SIZE, 1), dtype=np.float32)
         picture += 1.2 * shot + 2.2 * common
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(picture), 0, 255), dtype=np.uint8)
 
 
 def _shifted(down: int, across: int) -> Slices:

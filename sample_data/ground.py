@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from canvas import Box, Canvas, Floats, Material, Rgb, sunlit
+from canvas import Box, Canvas, Floats, Material, Rgb, Slices, sunlit
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 
 LAWN = Material((98, 128, 78), (122, 136, 86), grain=0.09, mottle=0.06, patches=0.05)
-ASPHALT = Material((138, 138, 138), (152, 150, 146), grain=0.035, mottle=0.02, patches=0.02)
+ASPHALT = Material((126, 127, 129), (144, 143, 140), grain=0.035, mottle=0.025, patches=0.025)
 PAINT = Material((222, 222, 216), grain=0.03)
 MATERIALS = {
     "lawn": LAWN,
@@ -16,13 +16,15 @@ MATERIALS = {
     "lush lawn": Material((78, 122, 66), (96, 134, 76), grain=0.08, mottle=0.05),
     "asphalt": ASPHALT,
     "old asphalt": Material((156, 154, 150), (136, 134, 132), grain=0.04, mottle=0.04),
-    "pavement": Material((172, 170, 164), grain=0.04, mottle=0.03),
+    "pavement": Material((178, 174, 166), (166, 164, 158), grain=0.045, mottle=0.04),
     "paving": Material((176, 168, 156), (156, 148, 138), grain=0.06, mottle=0.05),
     "gravel": Material((178, 168, 150), (160, 150, 130), grain=0.08, mottle=0.06),
     "earth": Material((160, 132, 102), (136, 110, 84), grain=0.08, mottle=0.09, patches=0.06),
     "track": Material((176, 160, 132), (154, 142, 112), grain=0.07, mottle=0.07),
     "forest floor": Material((70, 84, 52), (90, 94, 64), grain=0.12, mottle=0.12),
-    "water": Material((62, 88, 92), (72, 98, 98), grain=0.012, mottle=0.012, patches=0.01),
+    "meadow": Material((96, 120, 74), (132, 134, 90), grain=0.11, mottle=0.09, patches=0.06),
+    "mud": Material((128, 104, 82), (144, 120, 94), grain=0.08, mottle=0.09),
+    "water": Material((58, 84, 86), (72, 98, 94), grain=0.015, mottle=0.02, patches=0.01),
     "shallows": Material((96, 112, 96), grain=0.03, mottle=0.04),
     "pool": Material((96, 178, 196), grain=0.04, mottle=0.03),
     "marking": PAINT,
@@ -45,15 +47,16 @@ CARS: tuple[Rgb, ...] = (
     (236, 236, 234),
 )
 LEAVES: tuple[Rgb, ...] = (
-    (76, 102, 56),
-    (88, 112, 62),
-    (66, 92, 54),
-    (98, 116, 66),
-    (58, 84, 56),
-    (108, 118, 72),
-    (70, 96, 66),
+    (92, 122, 66),
+    (106, 132, 72),
+    (82, 110, 64),
+    (120, 138, 78),
+    (74, 102, 68),
+    (128, 136, 86),
+    (88, 116, 78),
+    (112, 104, 74),
 )
-HEDGE = Material((66, 94, 54), grain=0.16, mottle=0.10)
+HEDGE = Material((74, 104, 60), grain=0.16, mottle=0.10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def draw_streets(canvas: Canvas, streets: list[Street]) -> None:
             canvas.paint(street.line.buffer(street.width / 2), MATERIALS["track"])
             canvas.paint(street.line.buffer(0.4), MATERIALS["rough lawn"], 0.7)
     for street in paved:
-        canvas.paint(street.line.buffer(street.width / 2 + 1.8), MATERIALS["pavement"])
+        canvas.paint(street.line.buffer(street.width / 2 + 1.7), MATERIALS["pavement"])
     for street in paved:
         canvas.paint(street.line.buffer(street.width / 2), ASPHALT)
     for street in paved:
@@ -101,9 +104,7 @@ def draw_streets(canvas: Canvas, streets: list[Street]) -> None:
 def draw_wear(canvas: Canvas, street: Street) -> None:
     """Wheel tracks, a few repairs, and on main streets the dashed line."""
     for side in (-1, 1):
-        canvas.paint(
-            street.line.offset_curve(side * street.width / 4).buffer(0.5), MATERIALS["old asphalt"], 0.5
-        )
+        canvas.paint(street.line.offset_curve(side * street.width / 4).buffer(0.5), MATERIALS["old asphalt"], 0.3)
     for start in canvas.rng.uniform(0, street.line.length, int(street.line.length / 60)):
         patch = _piece(street.line, start, canvas.rng.uniform(2, 9)).offset_curve(canvas.rng.uniform(-2, 2))
         canvas.paint(patch.buffer(0.9, cap_style="flat"), Material((118, 118, 120), grain=0.03), 0.8)
@@ -116,9 +117,7 @@ def draw_wear(canvas: Canvas, street: Street) -> None:
 
 
 def _piece(line: LineString, start: float, length: float) -> LineString:
-    return LineString(
-        [line.interpolate(start), line.interpolate(start + length / 2), line.interpolate(start + length)]
-    )
+    return LineString([line.interpolate(start), line.interpolate(start + length / 2), line.interpolate(start + length)])
 
 
 def draw_field(canvas: Canvas, shape: BaseGeometry, angle: float, rng: np.random.Generator) -> None:
@@ -166,9 +165,7 @@ def draw_car(canvas: Canvas, box: Box, rng: np.random.Generator) -> None:
     canvas.stack(box, Material(rgb, grain=0.02), 0.9)
     glass = Material((48, 54, 62), grain=0.03)
     canvas.stack(box.inner(-0.05 * box.length, 0, 0.58 * box.length, 0.84 * box.width), glass, 0.3)
-    canvas.stack(
-        box.inner(-0.07 * box.length, 0, 0.32 * box.length, 0.80 * box.width), Material(rgb, grain=0.02), 0.2
-    )
+    canvas.stack(box.inner(-0.07 * box.length, 0, 0.32 * box.length, 0.80 * box.width), Material(rgb, grain=0.02), 0.2)
 
 
 def draw_tree(canvas: Canvas, tree: Tree, rng: np.random.Generator) -> None:
@@ -176,27 +173,27 @@ def draw_tree(canvas: Canvas, tree: Tree, rng: np.random.Generator) -> None:
     window = canvas.window(Point(tree.x, tree.y).buffer(1.3 * tree.radius))
     if canvas.height[window].size == 0:
         return
-    x, y = canvas.grid(window)
-    east, south = x - np.float32(tree.x), y - np.float32(tree.y)
-    bearing = np.arctan2(south, east)
-    edge = 1 + sum(0.09 * np.sin(k * bearing + rng.uniform(0, 6.3)) for k in (2, 3, 5, 8))
-    reach = (
-        np.hypot(east, south) / (tree.radius * edge)
-        + 0.07 * canvas.grain[window]
-        + 0.05 * canvas.mottle[window]
-    )
-    dome = np.sqrt(np.clip(1 - reach**2, 0, 1)) if not tree.conifer else np.clip(1.05 - reach, 0, 1)
-    tall = tree.radius * (2.6 if tree.conifer else 1.7) + 1.5
-    lumps = 0.35 * canvas.mottle[window] + 0.22 * canvas.grain[window]
-    crown: Floats = (tall * (0.45 + 0.55 * dome) + np.float32(min(1.0, tree.radius / 3)) * lumps).astype(
-        np.float32
-    )
-    alpha = np.clip((1 - reach) * tree.radius / 0.45, 0, 1).astype(np.float32) * np.float32(0.95)
-    rgb = np.asarray((54, 76, 56) if tree.conifer else LEAVES[rng.integers(len(LEAVES))]) * rng.normal(
-        1, 0.06
-    )
-    material = Material(tuple(float(level) for level in rgb), grain=0.14, mottle=0.08)  # type: ignore[arg-type]
-    light = np.clip(sunlit(crown), 0.35, 1.45)
+    crown, alpha = _crown(canvas, tree, window, rng)
+    rgb = (62, 86, 62) if tree.conifer else LEAVES[rng.integers(len(LEAVES))]
+    tint = rng.normal(1, 0.08)
+    material = Material((rgb[0] * tint, rgb[1] * tint, rgb[2] * tint), grain=0.14, mottle=0.08)
+    light = np.clip(sunlit(crown), 0.4, 1.5)
     taller = crown > canvas.height[window]
     canvas.blend(window, np.where(taller, alpha, 0), canvas.textured(material, window), light)
     canvas.height[window] = np.where((alpha > 0.5) & taller, crown, canvas.height[window])
+
+
+def _crown(canvas: Canvas, tree: Tree, window: Slices, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Height and opacity of a crown: a dome or a cone with a ragged edge and lumps."""
+    x, y = canvas.grid(window)
+    grain, mottle = canvas.grain[window], canvas.mottle[window]
+    east, south = x - np.float32(tree.x), y - np.float32(tree.y)
+    bearing = np.arctan2(south, east)
+    ragged = [0.09 * np.sin(k * bearing + rng.uniform(0, 6.3)) for k in (2, 3, 5, 8)]
+    edge = 1 + np.sum(ragged, axis=0)
+    reach = np.hypot(east, south) / (tree.radius * edge) + 0.08 * grain + 0.06 * mottle
+    dome = np.clip(1.05 - reach, 0, 1) if tree.conifer else np.sqrt(np.clip(1 - reach**2, 0, 1))
+    tall = tree.radius * (2.6 if tree.conifer else 1.7) + 1.5
+    crown = tall * (0.45 + 0.55 * dome) + min(1.0, tree.radius / 3) * (0.4 * mottle + 0.22 * grain)
+    alpha = 0.95 * np.clip((1 - reach) * tree.radius / 0.45, 0, 1)
+    return crown.astype(np.float32), alpha.astype(np.float32)

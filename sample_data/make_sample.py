@@ -10,19 +10,22 @@ import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
+from blocks import fill
 from canvas import GSD, SIZE, Box, Canvas
-from ground import MATERIALS, Street, draw_car, draw_field, draw_hedge, draw_lake, draw_streets, draw_tree
+from ground import MATERIALS, Street, Tree, draw_car, draw_field, draw_hedge, draw_lake, draw_streets, draw_tree
 from numpy.typing import NDArray
 from plan import Bend, lay_out
-from plots import Town, fill
 from rasterio.enums import Resampling
 from roofs import Building, draw_building
 from shapely.affinity import affine_transform
-from shapely.geometry import Polygon, box
+from shapely.geometry import Point, Polygon, box
+from shapely.geometry.base import BaseGeometry
+from town import Town
 
 SEED = 20
 CRS = "EPSG:32632"
 LEFT, TOP = 401_280.0, 5_318_640.0
+FRAME = box(0, 0, SIZE * GSD, SIZE * GSD)
 LAKE = (-262.0, 190.0, 105.0, 62.0)
 
 
@@ -35,32 +38,49 @@ def plan_town(rng: np.random.Generator) -> tuple[Town, list[Street], Polygon]:
         fill(town, block)
     lake = _lake(rng, bend)
     roads = shapely.union_all([street.line.buffer(street.width / 2 + 0.8) for street in streets])
-    scene = box(0, 0, SIZE * GSD, SIZE * GSD)
-    town.buildings = [
-        b
-        for b in town.buildings
-        if b.outline().distance(roads) > 0.3 and b.outline().intersection(scene).area > 4
-    ]
+    town.buildings = [building for building in town.buildings if _stands(building.outline(), roads)]
     roofs = shapely.union_all([building.outline() for building in town.buildings])
     town.cars += _parked(rng, streets)
     town.cars = [car for car in town.cars if roofs.distance(car.polygon()) > 0.4]
-    blocked = shapely.union_all([roofs, roads, lake])
-    places = shapely.points([(tree.x, tree.y) for tree in town.trees])
-    gaps = shapely.distance(places, blocked)
-    town.trees = [tree for tree, gap in zip(town.trees, gaps, strict=True) if gap > 0.75 * tree.radius]
+    avenue = [tree for tree in _avenues(rng, streets) if roads.distance(Point(tree.x, tree.y)) > 0.8]
+    town.trees = _growing(town.trees, roads.union(lake)) + avenue
+    town.trees = _growing(town.trees, roofs)
     return town, streets, lake
 
 
+def _stands(outline: Polygon, roads: BaseGeometry) -> bool:
+    """Whether a building is clear of the roads and a piece of it worth drawing is in the scene."""
+    return bool(outline.distance(roads) > 0.3 and outline.intersection(FRAME).area > 4)
+
+
+def _growing(trees: list[Tree], blocked: BaseGeometry) -> list[Tree]:
+    """The trees whose crowns hang over `blocked` by a quarter of their radius at most."""
+    gaps = shapely.distance(shapely.points([(tree.x, tree.y) for tree in trees]), blocked)
+    return [tree for tree, gap in zip(trees, gaps, strict=True) if gap > 0.75 * tree.radius]
+
+
 def _lake(rng: np.random.Generator, bend: Bend) -> Polygon:
+    """A rounded shape with bays, closed and smooth."""
     u, v, long, short = LAKE
-    bearings = np.linspace(0, 2 * np.pi, 160, endpoint=False)
-    wobble = 1 + sum(0.16 / k * np.sin(k * bearings + rng.uniform(0, 6.3)) for k in (2, 3, 4, 7))
-    return Polygon(
-        [
-            bend.point(u + long * w * np.cos(b), v + short * w * np.sin(b))
-            for b, w in zip(bearings, wobble, strict=True)
-        ]
-    )
+    bearings = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    waves = [0.22 / k**0.8 * np.sin(k * bearings + rng.uniform(0, 6.3)) for k in (2, 3, 5, 8, 13)]
+    reach = 1 + np.sum(waves, axis=0)
+    along, across = u + long * reach * np.cos(bearings), v + short * reach * np.sin(bearings)
+    return Polygon([bend.point(float(a), float(b)) for a, b in zip(along, across, strict=True)]).buffer(0)
+
+
+def _avenues(rng: np.random.Generator, streets: list[Street]) -> list[Tree]:
+    """Trees in line along one or both sides of the main streets, with gaps."""
+    trees = []
+    for street in streets:
+        if street.kind == "main":
+            for side in (-1, 1):
+                row = street.line.offset_curve(side * (street.width / 2 + 2.6))
+                for start in np.arange(5, row.length, 11.0):
+                    if rng.random() < 0.6:
+                        place = row.interpolate(start + rng.uniform(-1, 1))
+                        trees.append(Tree(place.x, place.y, rng.uniform(1.4, 2.6)))
+    return trees
 
 
 def _parked(rng: np.random.Generator, streets: list[Street]) -> list[Box]:
@@ -85,7 +105,7 @@ def draw(town: Town, streets: list[Street], lake: Polygon) -> NDArray[np.uint8]:
     """The picture, rows by columns by RGB."""
     rng = town.rng
     canvas = Canvas(rng)
-    canvas.paint(box(-1, -1, SIZE * GSD + 1, SIZE * GSD + 1), MATERIALS["rough lawn"])
+    canvas.paint(FRAME, MATERIALS["rough lawn"])
     for rect, angle in town.fields:
         draw_field(canvas, town.bend.polygon(rect), town.bend.angle(*rect.middle) + angle, rng)
     for cover in town.covers:
@@ -117,7 +137,7 @@ def write_scene(picture: NDArray[np.uint8], path: Path) -> None:
         "blockxsize": 256,
         "blockysize": 256,
         "compress": "jpeg",
-        "jpeg_quality": 85,
+        "jpeg_quality": 88,
         "photometric": "ycbcr",
     }
     with rasterio.open(path, "w", **profile) as scene:
@@ -128,10 +148,7 @@ def write_scene(picture: NDArray[np.uint8], path: Path) -> None:
 
 def write_labels(buildings: list[Building], path: Path) -> None:
     """Write the roofs, cut to the scene, as RFC 7946 GeoJSON."""
-    scene = box(0, 0, SIZE * GSD, SIZE * GSD)
-    outlines = [
-        affine_transform(b.outline().intersection(scene), (1, 0, 0, -1, LEFT, TOP)) for b in buildings
-    ]
+    outlines = [affine_transform(b.outline().intersection(FRAME), (1, 0, 0, -1, LEFT, TOP)) for b in buildings]
     frame = gpd.GeoDataFrame(
         {"id": range(1, len(outlines) + 1), "kind": [building.kind for building in buildings]},
         geometry=outlines,

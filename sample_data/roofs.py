@@ -33,6 +33,7 @@ SHEETS: tuple[Rgb, ...] = (
     (190, 186, 176),
     (222, 222, 220),
 )
+GRAINS = {"tile": (0.075, 0.045, 0.04), "sheet": (0.02, 0.012, 0.025), "flat": (0.05, 0.03, 0.045)}
 MACHINE = Material((205, 207, 206), grain=0.05)
 DARK_GLASS = Material((62, 72, 86), grain=0.04)
 BRIGHT_GLASS = Material((226, 232, 232), grain=0.03)
@@ -42,7 +43,7 @@ BRICK = Material((140, 108, 96), grain=0.08)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One rectangle of a roof: form ("gable", "hip", "flat", "shed", "saw"), eave height in metres, slope."""
+    """One rectangle of a roof: form ("gable", "hip", "flat", "saw"), eave height in metres, slope."""
 
     box: Box
     form: str
@@ -51,29 +52,26 @@ class Part:
 
     def surface(self, u: Floats, v: Floats) -> Floats:
         """Height of the roof above the ground, continued beyond its edge."""
-        across = self.box.width / 2 - np.abs(v)
+        across, along = self.box.width / 2 - np.abs(v), self.box.length / 2 - np.abs(u)
         if self.form == "gable":
-            return np.asarray(self.eave + self.slope * across, dtype=np.float32)
-        if self.form == "hip":
-            return np.asarray(
-                self.eave + self.slope * np.minimum(across, self.box.length / 2 - np.abs(u)), dtype=np.float32
-            )
-        if self.form == "shed":
-            return np.asarray(self.eave + self.slope * (v + self.box.width / 2), dtype=np.float32)
-        if self.form == "saw":
-            return np.asarray(self.eave + self.slope * np.mod(u + self.box.length / 2, 9.0), dtype=np.float32)
-        return np.full_like(u, self.eave)
+            climb = across
+        elif self.form == "hip":
+            climb = np.minimum(across, along)
+        elif self.form == "saw":
+            climb = np.mod(u + self.box.length / 2, 9.0)
+        else:
+            climb = np.zeros_like(u)
+        return np.asarray(self.eave + self.slope * climb, dtype=np.float32)
 
     def crease(self, u: Floats, v: Floats) -> Floats:
         """1 on the ridge and hip lines, 0 elsewhere."""
+        across, along = self.box.width / 2 - np.abs(v), self.box.length / 2 - np.abs(u)
+        lines = np.zeros(u.shape, dtype=bool)
         if self.form == "gable":
-            return (np.abs(v) < 0.22).astype(np.float32)
-        if self.form == "hip":
-            across, along = self.box.width / 2 - np.abs(v), self.box.length / 2 - np.abs(u)
-            return ((np.abs(v) < 0.22) & (along > across) | (np.abs(across - along) < 0.25)).astype(
-                np.float32
-            )
-        return np.zeros_like(u)
+            lines = np.abs(v) < 0.22
+        elif self.form == "hip":
+            lines = (np.abs(v) < 0.22) & (along > across) | (np.abs(across - along) < 0.25)
+        return lines.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def draw_building(canvas: Canvas, building: Building, rng: np.random.Generator) 
         light = np.where(mine, sunlit(surface), light)
         tone = np.where(mine, _texture(building, part, u, v, rng) + 0.12 * part.crease(u, v), tone)
         alpha = np.maximum(alpha, inside)
-    material = Material(building.rgb, grain=0.075, mottle=0.045, patches=0.04)
+    material = Material(building.rgb, None, *GRAINS[building.cover])
     canvas.blend(window, alpha, canvas.textured(material, window) * tone[..., None], light)
     canvas.height[window] = np.where(alpha >= 0.5, top, canvas.height[window])
     for part in building.parts:
@@ -133,60 +131,65 @@ def _texture(building: Building, part: Part, u: Floats, v: Floats, rng: np.rando
 
 
 def _furnish(canvas: Canvas, building: Building, part: Part, rng: np.random.Generator) -> None:
-    if building.kind == "shed":
-        return
     if part.form == "flat":
-        _furnish_flat(canvas, building, part, rng)
+        _rim(canvas, building, part.box)
+        _machinery(canvas, part.box, rng)
     elif building.kind == "hall":
-        _skylight_bands(canvas, part)
-    else:
-        _furnish_pitched(canvas, part, rng)
+        _skylight_bands(canvas, part.box)
+    elif building.kind != "shed":
+        _chimneys(canvas, part.box, rng)
+        if building.kind in ("row", "court"):
+            _dormers(canvas, building, part.box, rng)
+        elif rng.random() < 0.14:
+            sunny = 1 if np.cos(part.box.angle - SUN_AZIMUTH) < 0 else -1
+            panels = part.box.inner(0, sunny * 0.25 * part.box.width, 5.5, 0.3 * part.box.width)
+            canvas.stack(panels, PANEL, 0.05)
 
 
-def _furnish_pitched(canvas: Canvas, part: Part, rng: np.random.Generator) -> None:
-    """Chimneys, roof windows, and on some roofs solar panels on the sunnier half."""
-    box = part.box
+def _chimneys(canvas: Canvas, box: Box, rng: np.random.Generator) -> None:
+    """Chimneys by the ridge, and windows in the slopes."""
     for _ in range(max(1, int(box.length / 9))):
         u, v = rng.uniform(-0.38, 0.38) * box.length, rng.choice([-1, 1]) * rng.uniform(0.5, 1.4)
         canvas.stack(box.inner(u, v, 0.9, 0.7), BRICK, 1.3)
     for _ in range(rng.integers(0, 4)):
         u, v = rng.uniform(-0.4, 0.4) * box.length, rng.choice([-1, 1]) * rng.uniform(0.2, 0.36) * box.width
         canvas.stack(box.inner(u, v, 0.8, 1.1), DARK_GLASS, 0.0)
-    if rng.random() < 0.14 and box.length > 9:
-        sunny = 1 if np.cos(box.angle + SUN_AZIMUTH) < 0 else -1
-        canvas.stack(box.inner(0, sunny * 0.25 * box.width, 0.6 * box.length, 0.3 * box.width), PANEL, 0.05)
 
 
-def _furnish_flat(canvas: Canvas, building: Building, part: Part, rng: np.random.Generator) -> None:
-    """A parapet, roof lights, a stair head and air-conditioning units."""
-    box = part.box
-    rim = Material(tuple(min(255.0, 1.12 * level) for level in building.rgb))  # type: ignore[arg-type]
+def _dormers(canvas: Canvas, building: Building, box: Box, rng: np.random.Generator) -> None:
+    """Boxes with a window, in a line along both slopes."""
+    if rng.random() < 0.4:
+        return
+    for u in np.arange(-box.length / 2 + 3.3, box.length / 2 - 3, 6.5):
+        for sign in (-1, 1):
+            canvas.stack(box.inner(float(u), sign * 0.28 * box.width, 1.8, 2.0), Material(building.rgb), 0.9)
+
+
+def _rim(canvas: Canvas, building: Building, box: Box) -> None:
+    """The parapet."""
+    red, green, blue = building.rgb
+    rim = Material((1.1 * red, 1.1 * green, 1.1 * blue))
     for sign in (-1, 1):
         canvas.stack(box.inner(0, sign * (box.width / 2 - 0.2), box.length, 0.4), rim, 0.5)
         canvas.stack(box.inner(sign * (box.length / 2 - 0.2), 0, 0.4, box.width - 0.8), rim, 0.5)
+
+
+def _machinery(canvas: Canvas, box: Box, rng: np.random.Generator) -> None:
+    """A stair head, roof lights and air-conditioning units on a large flat roof."""
     area = box.length * box.width
-    if area < 60:
-        return
     if area > 200:
-        canvas.stack(
-            box.inner(rng.uniform(-0.3, 0.3) * box.length, rng.uniform(-0.15, 0.15) * box.width, 4.5, 3.2),
-            rim,
-            2.4,
-        )
-    for _ in range(int(area / 90) + 1):
+        u, v = rng.uniform(-0.3, 0.3) * box.length, rng.uniform(-0.15, 0.15) * box.width
+        canvas.stack(box.inner(u, v, 4.5, 3.2), MACHINE, 2.4)
+    for _ in range(int(area / 90) + 1 if area > 60 else 0):
         u, v = rng.uniform(-0.42, 0.42) * box.length, rng.uniform(-0.36, 0.36) * box.width
         if rng.random() < 0.45:
             canvas.stack(box.inner(u, v, 1.4, 1.4), BRIGHT_GLASS, 0.3)
         else:
-            canvas.stack(
-                box.inner(u, v, rng.uniform(1.2, 3.0), rng.uniform(1.0, 2.0)), MACHINE, rng.uniform(0.8, 1.6)
-            )
+            unit = box.inner(u, v, rng.uniform(1.2, 3.0), rng.uniform(1.0, 2.0))
+            canvas.stack(unit, MACHINE, rng.uniform(0.8, 1.6))
 
 
-def _skylight_bands(canvas: Canvas, part: Part) -> None:
-    box = part.box
+def _skylight_bands(canvas: Canvas, box: Box) -> None:
     for u in np.arange(-box.length / 2 + 7, box.length / 2 - 4, 9.0):
         for sign in (-1, 1):
-            canvas.stack(
-                box.inner(float(u), sign * 0.25 * box.width, 1.2, 0.32 * box.width), BRIGHT_GLASS, 0.0
-            )
+            canvas.stack(box.inner(float(u), sign * 0.25 * box.width, 1.2, 0.32 * box.width), BRIGHT_GLASS, 0.0)

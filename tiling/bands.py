@@ -45,7 +45,9 @@ def select_bands(
     """
     colours = [number for number, colour in enumerate(interpretation, 1) if colour != ColorInterp.alpha]
     if interpretation[0] == ColorInterp.palette:
-        raise SceneError(f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb")
+        raise SceneError(
+            f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb"
+        )
     if wanted is None:
         return tuple(colours)
     by_name = {band_name(interpretation, number): number for number in colours}

@@ -108,7 +108,13 @@ def write_chip(chip: Chip, image: Path, mask: Path) -> None:
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(
-            image, "w", count=bands, dtype=chip.pixels.dtype, predictor=predictor, interleave="pixel", **options
+            image,
+            "w",
+            count=bands,
+            dtype=chip.pixels.dtype,
+            predictor=predictor,
+            interleave="pixel",
+            **options,
         ) as dataset,
     ):
         dataset.colorinterp = [_colour(name, index) for index, name in enumerate(chip.band_names)]

@@ -1,6 +1,5 @@
 """Output files that exist only when they are whole."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +54,7 @@ def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     check_writable(target, overwrite=overwrite)
     with scratch_file(target) as partial:
         yield partial
-        os.replace(partial, target)
+        partial.replace(target)
 
 
 @contextmanager

@@ -21,23 +21,24 @@ class PositionAttention(nn.Module):
     out = gamma * softmax_keys(q^T k) v + x, with q and k of C/8 channels, v of C, no 1/sqrt(d), and gamma
     a learned number that starts at 0, where the module is the identity.
 
-    The n x n scores are never held, in inference or in training: the values are cut into heads as wide as
-    the queries, all of which share the same queries and keys, so that q, k and v are contiguous and of
-    one width, which is what PyTorch's fused attention asks for. The result is exact.
+    The n x n scores are never held, in inference or in training: PyTorch's fused attention asks for
+    contiguous q, k and v of one width, a multiple of 8. So the values are cut into 8 heads as wide as the
+    queries, which all of them share; or, where C is no multiple of 64, columns of zeros fill all three up to
+    one width. Both are exact.
     """
 
     def __init__(self, channels: int) -> None:
         """Make the module.
 
         Args:
-            channels: C, at least 1. A multiple of 8 is fastest.
+            channels: C, at least 1.
 
         Raises:
             OptionError: C is below 1.
         """
         super().__init__()
         _check_channels(channels)
-        self.heads = 8 if channels % 8 == 0 else 1
+        self.heads = 8 if channels % 64 == 0 else 1
         self.query = nn.Conv2d(channels, max(1, channels // 8), 1)
         self.key = nn.Conv2d(channels, max(1, channels // 8), 1)
         self.value = nn.Conv2d(channels, channels, 1)
@@ -52,16 +53,16 @@ class PositionAttention(nn.Module):
         Returns:
             Features, (N, C, H, W).
         """
-        value = self.value(x).unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3).contiguous()
-        attended = F.scaled_dot_product_attention(
-            self._shared(self.query(x), value), self._shared(self.key(x), value), value, scale=1.0
-        )
+        width = x.shape[1] // self.heads
+        query, key, value = (self._heads(projection(x), width) for projection in (self.query, self.key, self.value))
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :width]
         return self.gamma * attended.transpose(2, 3).reshape(x.shape) + x
 
-    def _shared(self, projected: Tensor, value: Tensor) -> Tensor:
-        """One query or key (N, C/8, H, W) for every head, zero-padded to the width of the values."""
-        rows = projected.flatten(2).transpose(1, 2).unsqueeze(1)
-        padded = F.pad(rows, (0, value.shape[3] - rows.shape[3]))
+    def _heads(self, projected: Tensor, width: int) -> Tensor:
+        """From (N, channels, H, W) to contiguous rows, (N, heads, n, width filled up to a multiple of 8)."""
+        heads = 1 if projected.shape[1] <= width else self.heads
+        rows = projected.flatten(2).reshape(len(projected), heads, -1, projected[0, 0].numel()).transpose(2, 3)
+        padded = F.pad(rows, (0, width + -width % 8 - rows.shape[3]))
         return padded.expand(-1, self.heads, -1, -1).contiguous()
 
 

@@ -126,9 +126,7 @@ def _channel_out(half: int, channels: int, layout: Layout, form: Form) -> nn.Mod
     if layout == "parallel":
         return nn.Conv2d(half, channels, 1, bias=False)
     quarter = max(1, half // 4)
-    return nn.Sequential(
-        nn.Conv2d(half, quarter, 1), _ChannelNorm(quarter), nn.ReLU(), nn.Conv2d(quarter, channels, 1)
-    )
+    return nn.Sequential(nn.Conv2d(half, quarter, 1), _ChannelNorm(quarter), nn.ReLU(), nn.Conv2d(quarter, channels, 1))
 
 
 def _check(channels: int, layout: str, form: str) -> None:

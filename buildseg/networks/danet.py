@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from buildseg.attention import ChannelAttention, PositionAttention
 from buildseg.attention.dual import ChannelForm
-from buildseg.networks.base import SegmentationNetwork
+from buildseg.networks.base import SegmentationNetwork, positive_numbers
 from buildseg.networks.encoders import Encoder
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from tiling.errors import OptionError
@@ -38,7 +38,7 @@ class DANet(SegmentationNetwork):
         Args:
             encoder: A ResNet of segmentation-models-pytorch; the article uses resnet50 and resnet101.
             classes: Channels of the logits.
-            multi_grid: Dilations of the last stage's blocks.
+            multi_grid: Dilations of the last stage's blocks, three of them (two for resnet18).
             form: Form of the channel attention, "paper" or "official".
             dropout: Share of channels dropped before each classifier in training, 0 to below 1.
 
@@ -47,17 +47,15 @@ class DANet(SegmentationNetwork):
             WeightsError: The encoder's weights cannot be had.
         """
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise OptionError(f"dropout is from 0 to below 1, not {dropout}")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise OptionError(f"dropout is from 0 to below 1, not {dropout!r}")
         self.encoder = encoder.build(depth=5)
-        _dilate(self.encoder, encoder.name, tuple(multi_grid))
+        _dilate(self.encoder, encoder.name, multi_grid)
         deepest = self.encoder.out_channels[-1]
         inner = deepest // 4
         self.position = _branch(deepest, inner, PositionAttention(inner))
         self.channel = _branch(deepest, inner, ChannelAttention(inner, form))
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(inner, classes, 1)) for _ in range(3)
-        )
+        self.heads = nn.ModuleList(nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(inner, classes, 1)) for _ in range(3))
 
     def predict(self, x: Tensor) -> NetworkOutput:
         """Compute logits.
@@ -86,17 +84,15 @@ def _conv3x3(channels: int, out: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
 
 
-def _dilate(encoder: nn.Module, name: str, multi_grid: tuple[int, ...]) -> None:
+def _dilate(encoder: nn.Module, name: str, multi_grid: Sequence[int]) -> None:
     """Turn the strides of the last two stages into dilations, in place."""
     if not isinstance(encoder, ResNetEncoder):
         raise OptionError(f"danet needs a ResNet such as resnet50 or resnet101 as encoder, not {name!r}")
-    last = encoder.layer4
-    if len(multi_grid) < len(last) or not all(isinstance(d, int) and d > 0 for d in multi_grid):
-        raise OptionError(f"multi_grid takes {len(last)} positive numbers, not {list(multi_grid)}")
+    grid = positive_numbers("multi_grid", multi_grid, len(encoder.layer4), len(encoder.layer4))
     # The first block of a stage keeps the dilation of the stage before it, so that no sample is skipped.
     dilations = (1,) + (2,) * (len(encoder.layer3) - 1)
-    for stage, rates in ((encoder.layer3, dilations), (last, multi_grid)):
-        for block, rate in zip(stage, rates, strict=False):
+    for stage, rates in ((encoder.layer3, dilations), (encoder.layer4, grid)):
+        for block, rate in zip(stage, rates, strict=True):
             for conv in block.modules():
                 if isinstance(conv, nn.Conv2d):
                     conv.stride = (1, 1)

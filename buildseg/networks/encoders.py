@@ -14,6 +14,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from tiling.errors import OptionError, WeightsError
 REMEDY = "use --encoder-weights none to start from random weights, or give a local .safetensors or .pth file"
 _FILES = {".safetensors", ".pth", ".pt", ".bin"}
 _PROBE_SECONDS = 5.0
+# What the hub's client lets through of its own transport is no OSError, but shares a base with this.
+_DOWNLOAD_ERRORS: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
 
 
 class FeatureEncoder(nn.Module):
@@ -64,39 +67,43 @@ class Encoder:
             WeightsError: The weights cannot be had.
         """
         _check_name(self.name)
-        if self.weights is None or self.weights == "none":
-            return self._make(depth, output_stride, pretrained=False)
-        if Path(self.weights).suffix in _FILES:
-            encoder = self._make(depth, output_stride, pretrained=False)
-            load_encoder_weights(encoder, Path(self.weights), self.in_channels)
-            return encoder
-        if self.weights != "imagenet":
-            raise WeightsError(f"encoder weights {self.weights!r} are neither imagenet nor a file: {REMEDY}")
-        return self._make(depth, output_stride, pretrained=True)
-
-    def _make(self, depth: int, output_stride: int, *, pretrained: bool) -> FeatureEncoder:
-        weights = (True if self.name.startswith("tu-") else "imagenet") if pretrained else None
         try:
-            with _hub_or_cache(pretrained):
-                encoder: FeatureEncoder = smp.encoders.get_encoder(
-                    self.name,
-                    in_channels=self.in_channels,
-                    depth=depth,
-                    weights=weights,
-                    output_stride=output_stride,
-                )
-        except OSError as error:
+            encoder = self._make(depth, output_stride)
+            _try_out(encoder, self.in_channels)
+        except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
+            raise OptionError(
+                f"encoder {self.name!r} cannot give {depth} levels at output stride {output_stride}: {_one_line(error)}"
+            ) from error
+        if self.weights is None or self.weights == "none":
+            return encoder
+        if self.weights == "imagenet":
+            return self._download(depth, output_stride)
+        path = Path(self.weights)
+        if path.suffix not in _FILES and not path.is_file():
+            raise WeightsError(f"encoder weights {self.weights!r} are neither imagenet nor a file: {REMEDY}")
+        load_encoder_weights(encoder, path, self.in_channels)
+        return encoder
+
+    def _make(self, depth: int, output_stride: int, weights: str | bool | None = None) -> FeatureEncoder:
+        encoder: FeatureEncoder = smp.encoders.get_encoder(
+            self.name,
+            in_channels=self.in_channels,
+            depth=depth,
+            weights=weights,
+            output_stride=output_stride,
+        )
+        return encoder
+
+    def _download(self, depth: int, output_stride: int) -> FeatureEncoder:
+        try:
+            with _hub_or_cache():
+                return self._make(depth, output_stride, True if self.name.startswith("tu-") else "imagenet")
+        except _DOWNLOAD_ERRORS as error:
             raise WeightsError(
                 f"weights of encoder {self.name!r} cannot be downloaded from {constants.ENDPOINT}: {REMEDY}"
             ) from error
-        except (ValueError, RuntimeError, KeyError, AssertionError, NotImplementedError) as error:
-            if pretrained:
-                raise WeightsError(f"encoder {self.name!r} has no imagenet weights: {REMEDY}") from error
-            raise OptionError(
-                f"encoder {self.name!r} cannot give {depth} levels at output stride {output_stride}: "
-                f"{_one_line(error)}"
-            ) from error
-        return encoder
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(f"encoder {self.name!r} has no imagenet weights: {REMEDY}") from error
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path, in_channels: int) -> None:
@@ -126,7 +133,16 @@ def load_encoder_weights(encoder: nn.Module, path: Path, in_channels: int) -> No
         if value is None:
             raise WeightsError(f"{path} does not fit the encoder: no {key} of {list(tensor.shape)}; {REMEDY}")
         found[key] = value
-    encoder.load_state_dict(found, strict=False)
+    with torch.no_grad():
+        for key, value in found.items():
+            wanted[key].copy_(value)
+
+
+def _try_out(encoder: nn.Module, in_channels: int) -> None:
+    """Run a small image, of no square shape, through the encoder: some of timm take one size only."""
+    with torch.inference_mode():
+        encoder.eval()(torch.zeros(1, in_channels, 64, 96))
+    encoder.train()
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -160,10 +176,10 @@ def _other_bands(weight: Tensor, shape: torch.Size, in_channels: int) -> Tensor 
 
 
 @contextmanager
-def _hub_or_cache(wanted: bool) -> Iterator[None]:
+def _hub_or_cache() -> Iterator[None]:
     """Keep the hub's client from minutes of retries: without a hub it looks into its cache and no further."""
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or (wanted and not _hub_answers())
+    constants.HF_HUB_OFFLINE = before or not _hub_answers()
     try:
         yield
     finally:
@@ -188,9 +204,7 @@ def _check_name(name: str) -> None:
     timms = [f"tu-{n}" for n in timm.list_models()]
     close = difflib.get_close_matches(name, [*known, *timms], n=3)
     guess = f"did you mean {' or '.join(close)}? " if close else ""
-    raise OptionError(
-        f"unknown encoder {name!r}: {guess}valid are tu- and any model of timm, {', '.join(known)}"
-    )
+    raise OptionError(f"unknown encoder {name!r}: {guess}valid are tu- before any name of timm, and {', '.join(known)}")
 
 
 def _one_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from buildseg.attention import DualAttention, PolarizedSelfAttention
 from buildseg.attention.dual import ChannelForm
 from buildseg.attention.polarized import Form, Layout
-from buildseg.networks.base import SegmentationNetwork
+from buildseg.networks.base import SegmentationNetwork, positive_numbers
 from buildseg.networks.encoders import Encoder
 from buildseg.networks.output import NetworkOutput
 from tiling.errors import OptionError
@@ -41,9 +41,7 @@ class UNet(SegmentationNetwork):
             WeightsError: The encoder's weights cannot be had.
         """
         super().__init__()
-        channels = tuple(decoder_channels)
-        if not 3 <= len(channels) <= 5 or not all(isinstance(c, int) and c > 0 for c in channels):
-            raise OptionError(f"decoder_channels takes 3 to 5 positive numbers, not {list(channels)}")
+        channels = positive_numbers("decoder_channels", decoder_channels, 3, 5)
         self.stride = 2 ** len(channels)
         self.encoder = encoder.build(depth=len(channels))
         self.decoder = UnetDecoder(

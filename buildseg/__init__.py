@@ -1,0 +1,5 @@
+"""Building footprints from overhead imagery: tile, train, predict and vectorize."""
+
+from importlib.metadata import version
+
+__version__ = version("buildseg")

@@ -1,0 +1,10 @@
+"""From a probability raster to footprint files.
+
+`vectorize` turns the raster into a table of polygons, `write_footprints` saves it in the format that the
+target's extension names.
+"""
+
+from buildseg.footprints.vectorize import VectorizeOptions, vectorize
+from buildseg.footprints.write import check_format, write_footprints
+
+__all__ = ["VectorizeOptions", "check_format", "vectorize", "write_footprints"]

@@ -1,0 +1,154 @@
+"""Brings polygons from pixels to the ground."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError, ProjError
+from rasterio.io import DatasetReader
+
+from tiling.errors import OptionError, ProbabilityError, SceneError
+from tiling.georeference import ground_sample_distance
+
+_DECIMALS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a raster's pixels lie.
+
+    Attributes:
+        gsd: Metres per pixel along a row and along a column, at the raster's centre.
+        transform: From pixel coordinates to the raster's CRS.
+        source: The raster's CRS.
+        target: The CRS of the footprints.
+    """
+
+    gsd: tuple[float, float]
+    transform: Affine
+    source: pyproj.CRS
+    target: pyproj.CRS
+
+    def simplify(self, polygons: NDArray[np.object_], tolerance: float | None) -> NDArray[np.object_]:
+        """Drop vertices that matter less than a tolerance, without breaking a polygon.
+
+        Args:
+            polygons: In pixel coordinates, shape (n,).
+            tolerance: Metres that the outline may move; None takes half a pixel, 0 keeps every vertex.
+
+        Returns:
+            As many polygons, in pixel coordinates times `gsd`, which are metres.
+        """
+        metric: NDArray[np.object_] = shapely.transform(polygons, lambda points: points * self.gsd)
+        if tolerance is None:
+            tolerance = min(self.gsd) / 2
+        if not tolerance:
+            return metric
+        simple = shapely.simplify(metric, tolerance, preserve_topology=True)
+        return np.asarray(np.where(shapely.is_valid(simple), simple, metric))
+
+    def place(self, metric: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+        """Bring polygons to the target CRS.
+
+        Geographic coordinates are rounded to 1e-7 degrees, a centimetre, and cut at the antimeridian. Both
+        can part a polygon in two or leave nothing of it.
+
+        Args:
+            metric: From `simplify`, shape (n,).
+
+        Returns:
+            Valid polygons in the target CRS, and for each the index of the one it comes from.
+
+        Raises:
+            OptionError: The raster reaches out of the target CRS.
+        """
+        to_source = self.transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1])
+        to_target = pyproj.Transformer.from_crs(self.source, self.target, always_xy=True)
+        placed = shapely.transform(
+            metric, lambda points: np.column_stack(to_target.transform(*(to_source @ tuple(points.T))))
+        )
+        if not np.isfinite(shapely.get_coordinates(placed)).all():
+            raise OptionError(
+                f"--crs: the raster reaches out of the area of {self.target.name}; choose another CRS"
+            )
+        if self.target.is_geographic:
+            placed = snap(cut_at_antimeridian(placed))
+        parts, origin = shapely.get_parts(placed, return_index=True)
+        whole = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+        return parts[whole], origin[whole]
+
+
+def find_ground(path: Path, dataset: DatasetReader, crs: str) -> Ground:
+    """Find out where a raster lies.
+
+    Args:
+        path: The raster's path, for messages.
+        dataset: The raster, open.
+        crs: "wgs84", "native" or "EPSG:n".
+
+    Returns:
+        Its place and the way to the CRS asked for.
+
+    Raises:
+        ProbabilityError: The raster's CRS does not relate to the earth.
+        OptionError: There is no way to the CRS asked for.
+    """
+    try:
+        gsd = ground_sample_distance(dataset.crs, dataset.transform, dataset.width, dataset.height)
+        source = pyproj.CRS.from_user_input(dataset.crs)
+    except (SceneError, CRSError) as error:
+        raise ProbabilityError(
+            f"{path}: {error}; assign the right CRS, e.g. with gdal_edit -a_srs"
+        ) from error
+    target = source if crs == "native" else pyproj.CRS.from_user_input("EPSG:4326" if crs == "wgs84" else crs)
+    try:
+        pyproj.Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise OptionError(
+            f"--crs {crs}: {path} cannot be brought to it ({error}); choose another CRS"
+        ) from error
+    return Ground(gsd, dataset.transform, source, target)
+
+
+def snap(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Round coordinates in degrees to seven decimals and keep the geometries valid.
+
+    Args:
+        polygons: In degrees, shape (n,).
+
+    Returns:
+        Polygons, multipolygons or empty ones, shape (n,).
+    """
+    rounded: NDArray[np.object_] = shapely.transform(polygons, lambda points: points.round(_DECIMALS))
+    broken = ~shapely.is_valid(rounded)
+    rounded[broken] = shapely.set_precision(polygons[broken], 10.0**-_DECIMALS)
+    return rounded
+
+
+def cut_at_antimeridian(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Cut polygons that cross 180 degrees of longitude, as RFC 7946 section 3.1.9 asks.
+
+    Args:
+        polygons: Longitude and latitude, shape (n,).
+
+    Returns:
+        Polygons, or multipolygons where one was cut, with longitudes from -180 to 180.
+    """
+    west, _, east, _ = shapely.bounds(polygons).T
+    crossing = (east - west > 180) | (east > 180) | (west < -180)
+    if not crossing.any():
+        return polygons
+    round_earth = shapely.transform(polygons[crossing], _eastward)
+    near = shapely.intersection(round_earth, shapely.box(0, -90, 180, 90))
+    far = shapely.intersection(round_earth, shapely.box(180, -90, 360, 90))
+    cut = polygons.copy()
+    cut[crossing] = shapely.union(near, shapely.transform(far, lambda points: points - (360, 0)))
+    return cut
+
+
+def _eastward(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([points[:, 0] % 360, points[:, 1]])

@@ -1,0 +1,146 @@
+"""Opens a probability raster, refuses what is none, and reads it by blocks."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from buildseg.footprints.contours import FULL, NODATA
+from tiling.errors import ProbabilityError
+
+_CACHE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of samples, with a line of the neighbour's or of nodata beyond the scene on each side.
+
+    Attributes:
+        row: First row; -1 is the line above the scene.
+        col: First column; -1 is the line left of the scene.
+        rows: Number of rows.
+        cols: Number of columns.
+    """
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+
+
+def cut_blocks(height: int, width: int, size: int) -> list[Block]:
+    """Cut a scene and one line of nodata around it into blocks that share their border lines.
+
+    Args:
+        height: The scene's rows.
+        width: The scene's columns.
+        size: Rows and columns from one shared line to the next.
+
+    Returns:
+        The blocks, row by row.
+    """
+
+    def spans(length: int) -> list[tuple[int, int]]:
+        return [(first, last - first + 1) for first, last in pairwise((-1, *range(size, length, size), length))]
+
+    return [Block(row, col, rows, cols) for row, rows in spans(height) for col, cols in spans(width)]
+
+
+@contextmanager
+def opened_probability(path: Path) -> Iterator[DatasetReader]:
+    """Open a probability raster.
+
+    Args:
+        path: A raster file.
+
+    Yields:
+        The dataset: one uint8 band, georeferenced, scaled by 1/254.
+
+    Raises:
+        ProbabilityError: The file is something else.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), _open(path) as dataset:
+        _check_pixels(path, dataset)
+        _check_place(path, dataset)
+        yield dataset
+
+
+def read_block(dataset: DatasetReader, block: Block) -> NDArray[np.uint8]:
+    """Read a block's samples.
+
+    Args:
+        dataset: From `opened_probability`.
+        block: One of `cut_blocks`.
+
+    Returns:
+        Stored values of shape (rows, cols), nodata beyond the scene.
+
+    Raises:
+        ProbabilityError: The file is damaged there.
+    """
+    top, left = max(block.row, 0), max(block.col, 0)
+    rows = min(block.row + block.rows, dataset.height) - top
+    cols = min(block.col + block.cols, dataset.width) - left
+    samples = np.full((block.rows, block.cols), NODATA, np.uint8)
+    inner = samples[top - block.row :, left - block.col :][:rows, :cols]
+    try:
+        dataset.read(1, window=Window(left, top, cols, rows), out=inner)
+    except RasterioIOError as error:
+        raise ProbabilityError(
+            f"{dataset.name}: cannot be read to its end; the file is damaged or cut short: run predict again "
+            f"({error})"
+        ) from error
+    return samples
+
+
+def _open(path: Path) -> DatasetReader:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
+    except RasterioIOError as error:
+        if not path.exists():
+            raise ProbabilityError(f"{path} does not exist; check the path") from error
+        raise ProbabilityError(
+            f"{path} is not a raster; give the GeoTIFF of predict --probability"
+        ) from error
+
+
+def _check_pixels(path: Path, dataset: DatasetReader) -> None:
+    remedy = "give the GeoTIFF of predict --probability"
+    if dataset.count != 1:
+        raise ProbabilityError(
+            f"{path} has {dataset.count} bands where a probability raster has one; {remedy}"
+        )
+    if dataset.dtypes[0] != "uint8":
+        raise ProbabilityError(
+            f"{path} has {dataset.dtypes[0]} pixels where probabilities are uint8; {remedy}"
+        )
+    if not math.isclose(dataset.scales[0], 1 / FULL, rel_tol=1e-6):
+        raise ProbabilityError(
+            f"{path} has the band scale {dataset.scales[0]:g} where probabilities have 1/{FULL}; {remedy}, "
+            f"or set it with gdal_edit -scale {1 / FULL:.9f} if the pixels are probabilities of 0 to {FULL}"
+        )
+    if dataset.nodata not in {None, NODATA}:
+        raise ProbabilityError(
+            f"{path} has the nodata value {dataset.nodata:g} where probabilities have {NODATA}; {remedy}"
+        )
+
+
+def _check_place(path: Path, dataset: DatasetReader) -> None:
+    if not dataset.crs:
+        raise ProbabilityError(
+            f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632"
+        )
+    if dataset.transform.is_identity or dataset.transform.is_degenerate:
+        raise ProbabilityError(f"{path} has no usable geotransform; add one, e.g. with gdal_edit -a_ullr")

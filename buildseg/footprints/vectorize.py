@@ -1,0 +1,134 @@
+"""From a probability raster to a table of footprints, block by block."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from buildseg.footprints.area import geodesic_areas
+from buildseg.footprints.contours import FULL, Contours, contour_level, join, trace
+from buildseg.footprints.ground import Ground, find_ground
+from buildseg.footprints.raster import cut_blocks, opened_probability, read_block
+from buildseg.progress import Track, silent
+from tiling.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizeOptions:
+    """How footprints are made of probabilities.
+
+    Attributes:
+        threshold: Probability from which a pixel is building, in (0, 1).
+        min_area: Square metres below which a footprint is dropped, 0 or more.
+        simplify: Metres that the outline may move to save vertices; None takes half a pixel, 0 keeps all.
+        crs: "wgs84", "native" (the raster's own) or "EPSG:n".
+        block: Rows and columns that are worked on at once. The footprints do not depend on it.
+
+    Raises:
+        OptionError: A value is out of its range, or the CRS is unknown.
+    """
+
+    threshold: float = 0.5
+    min_area: float = 5.0
+    simplify: float | None = None
+    crs: str = "wgs84"
+    block: int = 2048
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise OptionError(f"--threshold {self.threshold:g} is no probability between 0 and 1; try 0.5")
+        if not 0 <= self.min_area < np.inf:
+            raise OptionError(f"--min-area {self.min_area:g} is no area in square metres; give 0 or more")
+        if self.simplify is not None and not 0 <= self.simplify < np.inf:
+            raise OptionError(f"--simplify {self.simplify:g} is no length in metres; give 0 or more")
+        if self.block < 1:
+            raise OptionError(f"--block {self.block} is no number of pixels; give 1 or more")
+        if self.crs not in {"wgs84", "native"}:
+            _check_crs(self.crs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Finished footprints: all arrays of length n, `first` of shape (n, 3) for the order."""
+
+    geometry: NDArray[np.object_]
+    area: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    first: NDArray[np.float64]
+
+
+def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
+    """Turn a probability raster into footprints.
+
+    Polygons that lie within a block are finished with it; only those that go on in a neighbour wait to be
+    joined, so memory grows with the footprints and not with the raster.
+
+    Args:
+        raster: A probability raster: one uint8 band, 0..254 for 0..1, 255 for nodata, in any CRS.
+        options: Threshold, filters and CRS.
+        track: Shows the blocks that are done.
+
+    Returns:
+        Columns ``id`` (1, 2, ... from the top of the raster down), ``area_m2`` (on the ellipsoid, to 0.01),
+        ``confidence`` (mean probability inside the contour before it was simplified, 0 to 1, to 0.0001) and
+        ``geometry`` (valid polygons). Empty if there is no building.
+
+    Raises:
+        ProbabilityError: The file is no probability raster, or damaged.
+        OptionError: The raster cannot be brought to the CRS asked for.
+    """
+    level = contour_level(options.threshold)
+    batches, waiting = [], []
+    with opened_probability(raster) as dataset:
+        ground = find_ground(raster, dataset, options.crs)
+        blocks = cut_blocks(dataset.height, dataset.width, options.block)
+        for block in track(blocks, "vectorizing", len(blocks)):
+            contours, goes_on = trace(read_block(dataset, block), level, block.row, block.col)
+            batches.append(_finish(contours.where(~goes_on), ground, options))
+            waiting.append(contours.where(goes_on))
+    batches.append(_finish(join(waiting), ground, options))
+    return _table(batches, ground.target)
+
+
+def _check_crs(name: str) -> None:
+    remedy = "give wgs84, native or a code like EPSG:32632"
+    if not re.fullmatch(r"EPSG:\d+", name, re.IGNORECASE):
+        raise OptionError(f"--crs {name} is no CRS; {remedy}")
+    try:
+        crs = pyproj.CRS.from_user_input(name)
+    except pyproj.exceptions.CRSError as error:
+        raise OptionError(f"--crs {name} is not known to PROJ; {remedy}") from error
+    if not (crs.is_geographic or crs.is_projected):
+        raise OptionError(f"--crs {name} ({crs.name}) is no CRS for maps; {remedy}")
+
+
+def _finish(contours: Contours, ground: Ground, options: VectorizeOptions) -> _Batch:
+    # The same polygon may come with another first vertex from other blocks, and simplifying keeps the first.
+    polygons = shapely.normalize(contours.polygons)
+    geometry, origin = ground.place(ground.simplify(polygons, options.simplify))
+    area = geodesic_areas(geometry, ground.target)
+    large = area >= options.min_area
+    geometry, origin, area = geometry[large], origin[large], area[large]
+    leftmost = shapely.get_coordinates(shapely.get_point(shapely.get_exterior_ring(polygons), 0))
+    first = np.column_stack([shapely.bounds(polygons)[:, 1], leftmost])
+    return _Batch(geometry, area, contours.total[origin] / contours.count[origin] / FULL, first[origin])
+
+
+def _table(batches: Sequence[_Batch], crs: pyproj.CRS) -> geopandas.GeoDataFrame:
+    first = np.concatenate([batch.first for batch in batches])
+    order = np.lexsort(first.T[::-1])
+    return geopandas.GeoDataFrame(
+        {
+            "id": np.arange(1, len(order) + 1),
+            "area_m2": np.concatenate([batch.area for batch in batches])[order].round(2),
+            "confidence": np.concatenate([batch.confidence for batch in batches])[order].round(4),
+        },
+        geometry=np.concatenate([batch.geometry for batch in batches])[order],
+        crs=crs,
+    )

@@ -1,0 +1,129 @@
+"""Building polygons that people bring: read, checked and repaired."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
+
+from tiling import Scene
+from tiling.errors import LabelError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """Building polygons with their CRS.
+
+    Attributes:
+        path: The file they come from.
+        frame: Valid polygons, at least one.
+    """
+
+    path: Path
+    frame: geopandas.GeoDataFrame
+
+    def around(self, scene: Scene) -> geopandas.GeoSeries:
+        """Bring the labels to a scene.
+
+        Args:
+            scene: Where they are wanted.
+
+        Returns:
+            The polygons that touch the scene, in its CRS.
+
+        Raises:
+            LabelError: None does, or they cannot be brought to the scene's CRS.
+        """
+        try:
+            polygons = self.frame.geometry.to_crs(_pyproj_crs(scene.crs))
+        except ProjError as error:
+            raise LabelError(f"{self.path} cannot be brought to the CRS of {scene.path} ({error})") from error
+        near = polygons.iloc[np.sort(polygons.sindex.query(extent(scene), predicate="intersects"))]
+        if near.empty:
+            raise LabelError(
+                f"{scene.path} lies outside its labels: none of {len(polygons)} polygons of {self.path} touches it; "
+                "check that both name the right CRS, or leave the scene out"
+            )
+        return near
+
+
+def extent(scene: Scene) -> shapely.Polygon:
+    """Outline a scene in its CRS, rotated ones included."""
+    corners = [(0, 0), (scene.width, 0), (scene.width, scene.height), (0, scene.height)]
+    return shapely.Polygon([scene.transform @ corner for corner in corners])
+
+
+def read_labels(path: Path, layer: str | None = None) -> Labels:
+    """Read building polygons from any vector format.
+
+    Broken geometry is repaired and what is no polygon is left out, both said in the log.
+
+    Args:
+        path: GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet or another format that GDAL reads.
+        layer: The layer to read, where the file has several.
+
+    Raises:
+        LabelError: The file cannot be read, has no CRS, is empty, or holds no polygons.
+    """
+    frame = _read(path, layer)
+    if frame.empty or "geometry" not in frame:
+        raise LabelError(f"{path} is empty: no building polygon in it")
+    if frame.crs is None:
+        raise LabelError(f"{path} has no CRS; assign the right one in QGIS, or with ogr2ogr -a_srs EPSG:4326")
+    geometry = frame.geometry.force_2d()
+    geometry = geometry[~(geometry.is_empty | geometry.isna())]
+    broken = ~geometry.is_valid
+    if broken.any():
+        logger.warning(
+            "%s: %d of %d geometries were broken and are repaired", path, broken.sum(), len(geometry)
+        )
+        geometry = geometry.where(~broken, geometry.make_valid(method="structure"))
+    parts = geometry.explode(index_parts=False)
+    parts = parts[~parts.is_empty]
+    polygons = parts[parts.geom_type == "Polygon"]
+    if polygons.empty:
+        kinds = ", ".join(sorted(set(parts.geom_type))) or "nothing"
+        raise LabelError(
+            f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons"
+        )
+    if len(polygons) < len(parts):
+        logger.warning("%s: %d geometries are no polygons and are left out", path, len(parts) - len(polygons))
+    return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs))
+
+
+def _read(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
+    if not path.exists():
+        raise LabelError(f"{path} does not exist; check the path of the labels")
+    try:
+        if path.suffix.lower() in {".parquet", ".geoparquet"}:
+            return geopandas.read_parquet(path)
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        if layer is None and len(layers) > 1:
+            raise LabelError(
+                f"{path} has {len(layers)} layers ({', '.join(layers)}); choose one with --layer"
+            )
+        frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[])
+    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+        if isinstance(error, LabelError):
+            raise
+        raise LabelError(
+            f"{path} is not a vector file that can be read; give GeoJSON, GPKG or the like ({error})"
+        ) from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise LabelError(f"{path} is a table without geometry; labels must be building outlines as polygons")
+    return frame
+
+
+def _pyproj_crs(crs: CRS) -> str:
+    """Hand a CRS over by authority code where it has one: the two libraries may bring different PROJ databases."""
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else crs.to_wkt()

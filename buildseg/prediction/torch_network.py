@@ -1,0 +1,35 @@
+"""A model as the engine wants it: arrays in, probabilities out."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from buildseg.model_file import Model
+
+
+class TorchNetwork:
+    """Runs a model on a device, in channels-last memory and float32.
+
+    Args:
+        model: With one class.
+        device: Where to run.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self._device = device
+        self._network = model.network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict windows.
+
+        Args:
+            inputs: Scaled pixels, (N, bands, H, W).
+
+        Returns:
+            Building probabilities, (N, H, W), 0..1.
+        """
+        with torch.inference_mode():
+            images = torch.from_numpy(inputs).to(self._device).contiguous(memory_format=torch.channels_last)
+            logits = self._network(images)
+            probability: NDArray[np.float32] = torch.sigmoid(logits[:, 0].float()).cpu().numpy()
+            return probability

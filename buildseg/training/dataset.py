@@ -1,0 +1,117 @@
+"""Chips as tensors."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from buildseg.contract import Contract
+from buildseg.tiles import ChipFile, read_image, read_mask
+from buildseg.training.augment import Augment, make_augment, resample
+from buildseg.training.losses import IGNORE
+
+
+class Sample(NamedTuple):
+    """One or several images with their truth.
+
+    Attributes:
+        image: Scaled pixels, float32 of shape (bands, H, W) or (N, bands, H, W).
+        target: uint8 of shape (H, W) or (N, H, W): 0, 1, or `IGNORE`.
+    """
+
+    image: Tensor
+    target: Tensor
+
+
+class TrainingCrops(Dataset[Sample]):
+    """Random crops of chips; a chip counts as often per epoch as crops fit its area.
+
+    Args:
+        chips: What to crop from.
+        contract: How pixels are scaled, and at which resolution.
+        crop: Side of a crop.
+        seed: Of the augmentation.
+    """
+
+    def __init__(self, chips: Sequence[ChipFile], contract: Contract, crop: int, seed: int) -> None:
+        self._contract = contract
+        self._chips = [chip for chip in chips for _ in range(_crops_in(chip, contract, crop))]
+        self._arguments = (crop, len(contract.bands), contract.dtype, seed)
+        self._augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self._chips)
+
+    def __getitem__(self, index: int) -> Sample:
+        pixels, target = load_chip(self._chips[index], self._contract)
+        if self._augment is None:
+            self._augment = self._make_augment()
+        pixels, target = self._augment(pixels, target)
+        return _as_sample(pixels, target, self._contract)
+
+    def _make_augment(self) -> Augment:
+        """Build it where it runs: in each loader process, with random numbers of its own."""
+        crop, bands, dtype, seed = self._arguments
+        worker = torch.utils.data.get_worker_info()
+        return make_augment(
+            crop, bands=bands, dtype=dtype, seed=seed if worker is None else worker.seed % 2**32
+        )
+
+
+class WholeChips(Dataset[Sample]):
+    """Chips as they are, for validation.
+
+    Args:
+        chips: What to show.
+        contract: How pixels are scaled, and at which resolution.
+    """
+
+    def __init__(self, chips: Sequence[ChipFile], contract: Contract) -> None:
+        self._chips = chips
+        self._contract = contract
+
+    def __len__(self) -> int:
+        return len(self._chips)
+
+    def __getitem__(self, index: int) -> Sample:
+        return _as_sample(*load_chip(self._chips[index], self._contract), self._contract)
+
+
+def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], NDArray[np.uint8]]:
+    """Read a chip at the contract's resolution.
+
+    Returns:
+        Pixels of shape (rows, cols, bands) in their own type, and target of shape (rows, cols): 0, 1, or `IGNORE`
+        where the image holds nothing.
+    """
+    pixels, valid = read_image(chip.image)
+    target = np.where(valid, read_mask(chip.mask).astype(np.uint8), np.uint8(IGNORE))
+    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+    return resample(pixels.transpose(1, 2, 0), target, factor)
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Join samples of any sizes; smaller ones are padded on the right and below with `IGNORE`."""
+    height, width = (max(sample.target.shape[axis] for sample in samples) for axis in (0, 1))
+    images, targets = [], []
+    for sample in samples:
+        beyond = (0, width - sample.target.shape[1], 0, height - sample.target.shape[0])
+        images.append(functional.pad(sample.image, beyond))
+        targets.append(functional.pad(sample.target, beyond, value=IGNORE))
+    return Sample(torch.stack(images), torch.stack(targets))
+
+
+def _crops_in(chip: ChipFile, contract: Contract, crop: int) -> int:
+    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+    rows, cols = chip.shape
+    return max(1, round(rows * cols * factor**2 / crop**2))
+
+
+def _as_sample(pixels: NDArray[np.generic], target: NDArray[np.uint8], contract: Contract) -> Sample:
+    scaled = contract.scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return Sample(torch.from_numpy(scaled), torch.from_numpy(np.ascontiguousarray(target)))

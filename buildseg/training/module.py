@@ -1,0 +1,92 @@
+"""The training step, the same for every network."""
+
+import math
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, BinaryPrecision, BinaryRecall
+
+from buildseg.networks import NetworkOutput, SegmentationNetwork
+from buildseg.training.dataset import Sample
+from buildseg.training.losses import IGNORE, bce_dice_loss
+from buildseg.training.options import TrainOptions
+from tiling.errors import TrainingError
+
+
+class SegmentationModule(lightning.LightningModule):
+    """Trains a network to tell building from background.
+
+    Args:
+        network: Any network of the registry.
+        options: How to train it.
+    """
+
+    def __init__(self, network: SegmentationNetwork, options: TrainOptions) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._options = options
+        self.scores = MetricCollection(
+            {
+                "iou": BinaryJaccardIndex(ignore_index=IGNORE),
+                "f1": BinaryF1Score(ignore_index=IGNORE),
+                "precision": BinaryPrecision(ignore_index=IGNORE),
+                "recall": BinaryRecall(ignore_index=IGNORE),
+            },
+            prefix="val_",
+        )
+
+    def training_step(self, batch: Sample, batch_index: int) -> Tensor:
+        """Measure the loss of a batch, auxiliary losses included."""
+        output: NetworkOutput = self.network(_channels_last(batch.image))
+        loss = bce_dice_loss(output.logits, batch.target)
+        for extra in output.auxiliary:
+            loss = loss + extra.weight * bce_dice_loss(extra.logits, batch.target)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {batch_index + 1}; "
+                "lower --learning-rate, or train with --precision fp32"
+            )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
+        return loss
+
+    def validation_step(self, batch: Sample, batch_index: int) -> None:
+        """Score a batch of whole chips."""
+        logits = self.network(_channels_last(batch.image))
+        self.scores.update(logits.float().squeeze(1), batch.target)
+        self.log("val_loss", bce_dice_loss(logits, batch.target), batch_size=len(batch.image))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores over all validation pixels."""
+        for name, score in self.scores.compute().items():
+            self.log(name, score, prog_bar=name == "val_iou")
+        self.scores.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; linear warm-up, then cosine decay to zero, step by step. Norms and biases do not decay."""
+        options = self._options
+        decaying = [p for p in self.network.parameters() if p.dim() > 1]
+        others = [p for p in self.network.parameters() if p.dim() <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decaying, "weight_decay": options.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=options.learning_rate,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(steps * options.warmup))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)

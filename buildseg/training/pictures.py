@@ -1,0 +1,94 @@
+"""What a person looks at during and after training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from buildseg.training.losses import IGNORE
+from tiling.output import written_whole
+
+FOUND, MISSED, FALSE = (0.13, 0.65, 0.30), (0.12, 0.40, 0.85), (0.90, 0.20, 0.15)
+
+
+def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Draw losses and scores over the epochs.
+
+    Args:
+        path: PNG to write.
+        history: Logged values of each epoch.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    epochs = range(1, len(history) + 1)
+    for axes, names in ((loss, ("train_loss", "val_loss")), (score, ("val_iou", "val_f1"))):
+        for name in names:
+            values = [entry.get(name, np.nan) for entry in history]
+            axes.plot(epochs, values, marker=".", label=f"{name} ({values[-1]:.3f})")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    loss.set_title("loss: binary cross-entropy + Dice")
+    best = max(range(len(history)), key=lambda index: history[index].get("val_iou", 0.0))
+    score.set_title(f"validation, best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
+    score.set_ylim(0, 1)
+    score.axvline(best + 1, color="gray", linestyle=":")
+    _save(figure, path)
+
+
+def draw_examples(
+    path: Path, examples: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]]
+) -> None:
+    """Draw images beside truth and prediction.
+
+    Args:
+        path: PNG to write.
+        examples: For each row of the picture: image (rows, cols, 3) in 0..1, target (rows, cols) with 0, 1 and
+            `IGNORE`, and probability (rows, cols) in 0..1.
+    """
+    figure = Figure(figsize=(12, 3 * len(examples)), layout="constrained")
+    panels = figure.subplots(len(examples), 4, squeeze=False)
+    titles = ("image", "truth", "probability", "green found, blue missed, red false")
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title)
+    for row, (image, target, probability) in zip(panels, examples, strict=True):
+        truth = np.ma.masked_equal(target, IGNORE)
+        row[0].imshow(image)
+        row[1].imshow(truth, cmap="gray", vmin=0, vmax=1)
+        row[2].imshow(probability, cmap="magma", vmin=0, vmax=1)
+        row[3].imshow(_compare(image, target, probability))
+        for axes in row:
+            axes.set_axis_off()
+    _save(figure, path)
+
+
+def viewable(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Make a picture of any bands: the first three (or the first, grey), stretched to their 2nd and 98th percentile.
+
+    Args:
+        pixels: Shape (bands, rows, cols).
+
+    Returns:
+        Shape (rows, cols, 3), 0..1.
+    """
+    shown = pixels[:3] if len(pixels) >= 3 else pixels[[0, 0, 0]]
+    low, high = np.percentile(shown, (2, 98))
+    picture: NDArray[np.float32] = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return picture.transpose(1, 2, 0)
+
+
+def _compare(
+    image: NDArray[np.float32], target: NDArray[np.uint8], probability: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    truth, found, known = target == 1, probability >= 0.5, target != IGNORE
+    picture = image * 0.6
+    for chosen, colour in ((truth & found, FOUND), (truth & ~found, MISSED), (~truth & found & known, FALSE)):
+        picture[chosen] = 0.4 * picture[chosen] + 0.6 * np.array(colour, np.float32)
+    return picture
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path, overwrite=True) as partial:
+        figure.savefig(partial, dpi=90)

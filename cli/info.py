@@ -1,0 +1,5 @@
+"""`buildseg info`."""
+
+
+def info() -> None:
+    """To come."""

@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1, ... or mps.")]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model file; without it, the model that comes with buildseg."),
+]
+Threshold = Annotated[
+    float, typer.Option(help="Probability from which a pixel is building, between 0 and 1.")
+]
+MinArea = Annotated[
+    float, typer.Option(metavar="M2", help="Smaller footprints are left out, in square metres.")
+]
+Simplify = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        help="Metres an outline may move when it is simplified; 0 keeps every vertex.",
+        show_default="half a pixel",
+    ),
+]
+OutputCrs = Annotated[
+    str, typer.Option("--crs", help="wgs84 (longitude, latitude), native (the scene's) or EPSG:n.")
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="Bands to use, by colour or number from 1, such as red,green,blue or 3,2,1."
+    ),
+]
+
+
+def parse_bands(text: str | None) -> tuple[int | str, ...] | None:
+    """Split a list of bands into names and numbers."""
+    if text is None:
+        return None
+    parts = [part.strip().lower() for part in text.split(",") if part.strip()]
+    return tuple(int(part) if part.isdigit() else part for part in parts)

@@ -1,0 +1,5 @@
+"""`buildseg predict`."""
+
+
+def predict() -> None:
+    """To come."""

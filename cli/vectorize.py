@@ -1,0 +1,5 @@
+"""`buildseg vectorize`."""
+
+
+def vectorize() -> None:
+    """To come."""

@@ -1,0 +1,178 @@
+"""Attention modules against slow references, and what they promise about memory and precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attention_reference as reference
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from buildseg.attention import ChannelAttention, DualAttention, PolarizedSelfAttention, PositionAttention
+from tiling.errors import OptionError
+
+LAYOUTS = ("parallel", "serial")
+FORMS = ("paper", "official")
+CHANNELS = (1, 2, 6, 8, 20, 64)
+
+
+def randomized(module: nn.Module) -> nn.Module:
+    """In float64, with no weight at a special value, gamma and beta least of all."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in module.double().parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2
+    return module
+
+
+def features(channels: int, height: int = 3, width: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(2, channels, height, width, generator=generator, dtype=torch.float64)
+    return x.requires_grad_()
+
+
+def with_gradients(call: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> list[Tensor]:
+    """The output, then the gradients of one random combination of it: of x and of every weight."""
+    out = call(x)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape).cos()
+    return [out, *torch.autograd.grad((out * weights).sum(), [x, *module.parameters()])]
+
+
+def check(module: nn.Module, slow: Callable[..., Tensor], x: Tensor) -> None:
+    ours = with_gradients(module, module, x)
+    theirs = with_gradients(lambda x: slow(module, x), module, x)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_polarized_attention_and_its_gradients_are_the_formula(layout, form, channels):
+    module = randomized(PolarizedSelfAttention(channels, layout, form))
+    check(module, reference.polarized_self_attention, features(channels))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_position_attention_and_its_gradients_are_the_formula(channels):
+    check(randomized(PositionAttention(channels)), reference.position_attention, features(channels))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("form", FORMS)
+def test_channel_attention_and_its_gradients_are_the_formula(form, channels):
+    check(randomized(ChannelAttention(channels, form)), reference.channel_attention, features(channels))
+
+
+def modules(channels: int) -> list[nn.Module]:
+    polarized = [PolarizedSelfAttention(channels, layout, form) for layout in LAYOUTS for form in FORMS]
+    dual = [DualAttention(channels, form) for form in FORMS]
+    return [*polarized, PositionAttention(channels), *(ChannelAttention(channels, f) for f in FORMS), *dual]
+
+
+@pytest.mark.parametrize("module", modules(16), ids=lambda m: type(m).__name__)
+def test_channels_last_images_change_nothing(module):
+    x = features(16).detach()
+    module = randomized(module)
+    torch.testing.assert_close(module(x.to(memory_format=torch.channels_last)), module(x))
+
+
+@pytest.mark.parametrize("module", modules(16), ids=lambda m: type(m).__name__)
+def test_one_position_and_one_image_are_enough(module):
+    assert module(torch.ones(1, 16, 1, 1)).shape == (1, 16, 1, 1)
+
+
+@pytest.mark.parametrize("module", modules(16), ids=lambda m: type(m).__name__)
+def test_autocast_and_bfloat16_stay_near_full_precision(module):
+    module = randomized(module).float()
+    x = features(16).detach().float() / 4
+    full = module(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(module(x).float(), full, rtol=0.05, atol=0.05)
+    half = module.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("make", [PositionAttention, ChannelAttention, DualAttention])
+def test_dual_attention_starts_as_the_identity(make):
+    x = features(16).detach().float()
+    torch.testing.assert_close(make(16)(x), x, rtol=0, atol=0)
+
+
+def test_polarized_attention_with_gates_of_a_half_is_the_identity_in_parallel_and_a_quarter_in_series():
+    x = features(16).detach().float()
+    for layout, share in (("parallel", 1.0), ("serial", 0.25)):
+        module = PolarizedSelfAttention(16, layout)
+        nn.init.zeros_(module.channel_out[1].norm.weight)
+        nn.init.zeros_(module.spatial_value.weight)
+        torch.testing.assert_close(module(x), share * x)
+
+
+@pytest.mark.parametrize("module", modules(16)[:4], ids=lambda m: f"{m.layout}-{m.form}")
+def test_gates_are_weights_per_channel_and_per_position(module):
+    x = torch.randn(2, 16, 5, 7)
+    channel, spatial = module.channel_gate(x), module.spatial_gate(x)
+    assert channel.shape == (2, 16, 1, 1)
+    assert spatial.shape == (2, 1, 5, 7)
+    assert ((channel > 0) & (channel < 1)).all()
+    assert ((spatial > 0) & (spatial < 1)).all()
+
+
+def test_the_gram_matrix_stays_in_float32_under_autocast():
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, 128, 128)
+    x[:, 1:] = x[:, :1] + 0.02 * x[:, 1:]  # nearly alike channels: their energies differ in the last digits
+    for form in FORMS:
+        module = ChannelAttention(8, form)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            weights = module.weights(x)
+        assert weights.dtype == torch.float32
+        torch.testing.assert_close(weights, module.weights(x))
+
+
+def test_position_attention_has_a_fused_kernel_at_every_width():
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):  # raises where PyTorch would fall back to n x n scores
+        for channels in (*CHANNELS, 72, 512):
+            for dtype in (torch.float32, torch.bfloat16):
+                x = torch.randn(1, channels, 4, 5, dtype=dtype, requires_grad=True)
+                PositionAttention(channels).to(dtype)(x).sum().backward()
+
+
+def peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def extra_peak(run: Callable[[], object]) -> int:
+    """How far the process's resident memory rises above where it is, in bytes."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    except OSError:
+        pytest.skip("this system does not tell a process's peak memory")
+    before = peak_bytes()
+    run()
+    return peak_bytes() - before
+
+
+@pytest.mark.parametrize(("channels", "side"), [(16, 80), (64, 72)])
+def test_position_attention_never_holds_the_scores_in_training(channels, side):
+    scores = 4 * side**4
+    module = PositionAttention(channels)
+    x = torch.randn(1, channels, side, side, requires_grad=True)
+    module(x[..., :8, :8]).sum().backward()  # what is set up once is none of its cost
+    assert extra_peak(lambda: module(x).sum().backward()) < 0.2 * scores
+    with sdpa_kernel([SDPBackend.MATH]):
+        assert extra_peak(lambda: module(x)) > 0.9 * scores  # the measurement sees them where they are held
+
+
+def test_unknown_values_are_refused_by_name():
+    with pytest.raises(OptionError, match="layout 'both' is none of parallel, serial"):
+        PolarizedSelfAttention(8, "both")
+    with pytest.raises(OptionError, match="form 'mine' is none of paper, official"):
+        PolarizedSelfAttention(8, form="mine")
+    with pytest.raises(OptionError, match="form 'mine' is none of paper, official"):
+        ChannelAttention(8, "mine")
+    for make in (PolarizedSelfAttention, PositionAttention, ChannelAttention):
+        with pytest.raises(OptionError, match="at least 1 channel, not 0"):
+            make(0)
