@@ -187,7 +187,8 @@ class Canvas:
 
     def photograph(self) -> NDArray[np.uint8]:
         """Light the scene and take its picture: haze, blur of the optics, noise of the sensor."""
-        sun = np.where(self.shadow(), np.float32(0), self.light)[..., None]
+        lit = np.where(self.shadow(), np.float32(0), np.float32(1))[..., None]
+        sun = _blurred(lit, 0.8) * self.light[..., None]
         picture = self.colour * (SKYLIGHT + (1 - SKYLIGHT) * sun)
         picture = _blurred(picture, 0.55)
         picture = picture * np.float32(0.96) + np.array([5, 8, 10], dtype=np.float32)

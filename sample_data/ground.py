@@ -13,7 +13,7 @@ PAINT = Material((222, 222, 216), grain=0.03)
 MATERIALS = {
     "lawn": LAWN,
     "rough lawn": Material((100, 118, 70), (142, 138, 96), grain=0.12, mottle=0.10, patches=0.06),
-    "lush lawn": Material((78, 122, 66), (96, 134, 76), grain=0.08, mottle=0.05),
+    "lush lawn": Material((84, 122, 72), (100, 134, 80), grain=0.08, mottle=0.05),
     "asphalt": ASPHALT,
     "old asphalt": Material((156, 154, 150), (136, 134, 132), grain=0.04, mottle=0.04),
     "pavement": Material((178, 174, 166), (166, 164, 158), grain=0.045, mottle=0.04),
@@ -193,7 +193,7 @@ def _crown(canvas: Canvas, tree: Tree, window: Slices, rng: np.random.Generator)
     edge = 1 + np.sum(ragged, axis=0)
     reach = np.hypot(east, south) / (tree.radius * edge) + 0.08 * grain + 0.06 * mottle
     dome = np.clip(1.05 - reach, 0, 1) if tree.conifer else np.sqrt(np.clip(1 - reach**2, 0, 1))
-    tall = tree.radius * (2.6 if tree.conifer else 1.7) + 1.5
-    crown = tall * (0.45 + 0.55 * dome) + min(1.0, tree.radius / 3) * (0.4 * mottle + 0.22 * grain)
+    tall = tree.radius * (2.4 if tree.conifer else 1.25) + 1.5
+    crown = tall * (0.5 + 0.5 * dome) + min(1.0, tree.radius / 3) * (0.4 * mottle + 0.22 * grain)
     alpha = 0.95 * np.clip((1 - reach) * tree.radius / 0.45, 0, 1)
     return crown.astype(np.float32), alpha.astype(np.float32)

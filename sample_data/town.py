@@ -30,7 +30,7 @@ class Town:
 
     def pick(self, palette: Sequence[Rgb]) -> Rgb:
         """One of the colours, a little lighter or darker."""
-        red, green, blue = palette[self.rng.integers(len(palette))]
+        red, green, blue = palette[int(self.rng.integers(len(palette)))]
         shade = self.rng.normal(1, 0.05)
         return min(245.0, red * shade), min(245.0, green * shade), min(245.0, blue * shade)
 
