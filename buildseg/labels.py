@@ -83,18 +83,14 @@ def read_labels(path: Path, layer: str | None = None) -> Labels:
     geometry = geometry[~(geometry.is_empty | geometry.isna())]
     broken = ~geometry.is_valid
     if broken.any():
-        logger.warning(
-            "%s: %d of %d geometries were broken and are repaired", path, broken.sum(), len(geometry)
-        )
+        logger.warning("%s: %d of %d geometries were broken and are repaired", path, broken.sum(), len(geometry))
         geometry = geometry.where(~broken, geometry.make_valid(method="structure"))
     parts = geometry.explode(index_parts=False)
     parts = parts[~parts.is_empty]
     polygons = parts[parts.geom_type == "Polygon"]
     if polygons.empty:
         kinds = ", ".join(sorted(set(parts.geom_type))) or "nothing"
-        raise LabelError(
-            f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons"
-        )
+        raise LabelError(f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons")
     if len(polygons) < len(parts):
         logger.warning("%s: %d geometries are no polygons and are left out", path, len(parts) - len(polygons))
     return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs))
@@ -108,9 +104,7 @@ def _read(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
             return geopandas.read_parquet(path)
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) > 1:
-            raise LabelError(
-                f"{path} has {len(layers)} layers ({', '.join(layers)}); choose one with --layer"
-            )
+            raise LabelError(f"{path} has {len(layers)} layers ({', '.join(layers)}); choose one with --layer")
         frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[])
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         if isinstance(error, LabelError):

@@ -55,13 +55,9 @@ class TileOptions:
             raise OptionError(f"--size {self.size} is too small to learn from; use 32 or more")
         overlap_pixels(self.size, self.overlap)
         if not 0 <= self.min_building <= 1:
-            raise OptionError(
-                f"--min-building {self.min_building:g} is out of range; give a share from 0 to 1"
-            )
+            raise OptionError(f"--min-building {self.min_building:g} is out of range; give a share from 0 to 1")
         if not 0 < self.val_fraction < 1:
-            raise OptionError(
-                f"--val-fraction {self.val_fraction:g} is out of range; give a share such as 0.1"
-            )
+            raise OptionError(f"--val-fraction {self.val_fraction:g} is out of range; give a share such as 0.1")
         if self.gsd is not None and self.gsd <= 0:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
 
@@ -162,9 +158,7 @@ def _sort_into_splits(
     cuts: Sequence[_Cut], staging: Path, scenes: Sequence[Scene], labels: Labels, options: TileOptions
 ) -> TilesSummary:
     if not cuts:
-        raise TilesError(
-            "no chip is left: every window is nodata or below --min-building; lower --min-building"
-        )
+        raise TilesError("no chip is left: every window is nodata or below --min-building; lower --min-building")
     splits = split_by_blocks([cut.outline for cut in cuts], options.val_fraction, options.seed)
     for split in ("train", "val"):
         for kind in ("images", "masks"):
@@ -266,17 +260,13 @@ def _made_whole(out: Path, *, overwrite: bool) -> Iterator[Path]:
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another folder")
     if out.exists() and not (out / RECORD).is_file():
-        raise OutputError(
-            f"{out} is no folder that buildseg tile made, so it is not replaced; choose another name"
-        )
+        raise OutputError(f"{out} is no folder that buildseg tile made, so it is not replaced; choose another name")
     staging = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
     except OSError as error:
-        raise OutputError(
-            f"{out} cannot be made ({error.strerror}): {out.parent} must be a writable folder"
-        ) from error
+        raise OutputError(f"{out} cannot be made ({error.strerror}): {out.parent} must be a writable folder") from error
     try:
         yield staging
         if out.exists():

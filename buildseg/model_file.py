@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -82,7 +83,7 @@ def load_model(path: Path | None = None) -> Model:
         ModelFileError: It is no model file, is damaged, or comes from a newer buildseg.
     """
     if path is None:
-        with as_file(shipped_model()) as shipped:
+        with shipped_model() as shipped:
             return load_model(shipped)
     card = read_card(path)
     arguments = dict(card.architecture)
@@ -93,9 +94,7 @@ def load_model(path: Path | None = None) -> Model:
             network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (BuildsegError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelFileError(
-            f"{path}: weights and architecture do not fit ({reason}); get the file again"
-        ) from error
+        raise ModelFileError(f"{path}: weights and architecture do not fit ({reason}); get the file again") from error
     return Model(network.eval(), card)
 
 
@@ -134,9 +133,9 @@ def read_card(path: Path) -> ModelCard:
         raise ModelFileError(f"{path}: its description is damaged ({error}); get the file again") from error
 
 
-def shipped_model() -> Any:  # noqa: ANN401 - importlib's Traversable moved between versions
-    """Locate the model that comes with the package."""
-    return files("buildseg.models").joinpath("default.safetensors")
+def shipped_model() -> AbstractContextManager[Path]:
+    """Lay the model that comes with the package open as a file, for the length of a with block."""
+    return as_file(files("buildseg.models").joinpath("default.safetensors"))
 
 
 def _stored(value: Tensor, storage: torch.dtype) -> Tensor:

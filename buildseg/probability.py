@@ -13,9 +13,7 @@ LEVELS = 254
 NODATA = 255
 
 
-def probability_profile(
-    height: int, width: int, crs: CRS, transform: Affine, tags: Mapping[str, str]
-) -> RasterProfile:
+def probability_profile(height: int, width: int, crs: CRS, transform: Affine, tags: Mapping[str, str]) -> RasterProfile:
     """Describe a probability raster: uint8, 0..254 for 0..1, 255 for nodata.
 
     Args:

@@ -13,9 +13,7 @@ _BLOCK_SIDE_IN_CHIPS = 4
 _TOUCH = 1e-3
 
 
-def split_by_blocks(
-    outlines: Sequence[shapely.Polygon], val_fraction: float, seed: int = 0
-) -> list[Split | None]:
+def split_by_blocks(outlines: Sequence[shapely.Polygon], val_fraction: float, seed: int = 0) -> list[Split | None]:
     """Give whole blocks of neighbouring chips to validation, drawn by the seed.
 
     Blocks are squares of up to four chips a side, smaller where there are too few chips for that. A training
@@ -47,9 +45,7 @@ def split_by_blocks(
     return ["val" if val else (None if leaks else "train") for val, leaks in zip(is_val, shared, strict=True)]
 
 
-def _blocks(
-    outlines: Sequence[shapely.Polygon], val_fraction: float
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _blocks(outlines: Sequence[shapely.Polygon], val_fraction: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Number the block of each chip; halve the blocks until one of them is no more than what is wanted."""
     bounds = shapely.bounds(np.asarray(outlines, object))
     stretch = np.array([math.cos(math.radians(float(bounds[:, [1, 3]].mean()))), 1.0])

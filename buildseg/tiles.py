@@ -157,9 +157,7 @@ def _open_folder(folder: Path, val_fraction: float) -> Tiles:
 def _pairs(folder: Path) -> list[ChipFile]:
     images, masks = (_by_stem(folder / name) for name in ("images", "masks"))
     if not images:
-        raise TilesError(
-            f"{folder} holds no images; expected GeoTIFF, PNG or JPEG files in {folder / 'images'}"
-        )
+        raise TilesError(f"{folder} holds no images; expected GeoTIFF, PNG or JPEG files in {folder / 'images'}")
     if missing := sorted(images.keys() - masks.keys()):
         raise TilesError(
             f"{images[missing[0]]} has no mask of the same name in {folder / 'masks'} ({len(missing)} without one)"
@@ -190,9 +188,7 @@ def _pair(image: Path, mask: Path, seen: set[int]) -> ChipFile:
 
 def _check_mask(path: Path, bands: NDArray[np.generic], seen: set[int]) -> None:
     if (bands != bands[0]).any():
-        raise TilesError(
-            f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building"
-        )
+        raise TilesError(f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building")
     seen.update(int(value) for value in np.unique(bands[0]))
     if not (seen <= {0, 1} or seen <= {0, 255}):
         raise TilesError(
@@ -259,6 +255,4 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
         with dataset:
             yield dataset
     except RasterioIOError as error:
-        raise TilesError(
-            f"{path} cannot be read as an image ({error}); copy it again or leave it out"
-        ) from error
+        raise TilesError(f"{path} cannot be read as an image ({error}); copy it again or leave it out") from error

@@ -11,12 +11,8 @@ ModelFile = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file; without it, the model that comes with buildseg."),
 ]
-Threshold = Annotated[
-    float, typer.Option(help="Probability from which a pixel is building, between 0 and 1.")
-]
-MinArea = Annotated[
-    float, typer.Option(metavar="M2", help="Smaller footprints are left out, in square metres.")
-]
+Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is building, between 0 and 1.")]
+MinArea = Annotated[float, typer.Option(metavar="M2", help="Smaller footprints are left out, in square metres.")]
 Simplify = Annotated[
     float | None,
     typer.Option(
@@ -25,14 +21,10 @@ Simplify = Annotated[
         show_default="half a pixel",
     ),
 ]
-OutputCrs = Annotated[
-    str, typer.Option("--crs", help="wgs84 (longitude, latitude), native (the scene's) or EPSG:n.")
-]
+OutputCrs = Annotated[str, typer.Option("--crs", help="wgs84 (longitude, latitude), native (the scene's) or EPSG:n.")]
 Bands = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", help="Bands to use, by colour or number from 1, such as red,green,blue or 3,2,1."
-    ),
+    typer.Option(metavar="LIST", help="Bands to use, by colour or number from 1, such as red,green,blue or 3,2,1."),
 ]
 
 

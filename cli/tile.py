@@ -10,25 +10,17 @@ from .progress import show_progress
 
 
 def tile(
-    scenes: Annotated[
-        list[Path], typer.Argument(metavar="SCENE...", help="Georeferenced rasters of one kind.")
-    ],
-    labels: Annotated[
-        Path, typer.Option("--labels", "-l", help="Building polygons: any vector format, any CRS.")
-    ],
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...", help="Georeferenced rasters of one kind.")],
+    labels: Annotated[Path, typer.Option("--labels", "-l", help="Building polygons: any vector format, any CRS.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of the labels, where the file has several.")
-    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the labels, where the file has several.")] = None,
     size: Annotated[int, typer.Option(help="Side of a chip in pixels.")] = 512,
     overlap: Annotated[float, typer.Option(help="Fraction of a chip that neighbours share.")] = 0.0,
     min_building: Annotated[
         float, typer.Option(help="Leave out chips with a smaller share of building, 0 to 1.")
     ] = 0.0,
     val_fraction: Annotated[float, typer.Option(help="Share of the chips kept for validation.")] = 0.1,
-    gsd: Annotated[
-        float | None, typer.Option(metavar="METRES", help="Resample to this many metres per pixel.")
-    ] = None,
+    gsd: Annotated[float | None, typer.Option(metavar="METRES", help="Resample to this many metres per pixel.")] = None,
     bands: Bands = None,
     seed: Annotated[int, typer.Option(help="Draws the places kept for validation.")] = 0,
     overwrite: Overwrite = False,
@@ -52,9 +44,7 @@ def tile(
         bands=parse_bands(bands),
         seed=seed,
     )
-    made = make_tiles(
-        scenes, read_labels(labels, layer), out, options, overwrite=overwrite, track=show_progress
-    )
+    made = make_tiles(scenes, read_labels(labels, layer), out, options, overwrite=overwrite, track=show_progress)
     typer.echo(
         f"{out}: {made.train} chips to train, {made.val} to validate ({made.dropped} between them left out), "
         f"{made.building_share:.1%} building, {made.gsd:.2g} m per pixel"

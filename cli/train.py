@@ -13,9 +13,7 @@ from .options import Device, Overwrite
 def train(
     tiles: Annotated[
         list[Path],
-        typer.Option(
-            "--tiles", "-t", help="Tiles folder: of buildseg tile, or images/ and masks/. Repeatable."
-        ),
+        typer.Option("--tiles", "-t", help="Tiles folder: of buildseg tile, or images/ and masks/. Repeatable."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/NETWORK")
@@ -23,9 +21,7 @@ def train(
     network: Annotated[str, typer.Option(help="unet, psa-unet, da-unet or danet.")] = "psa-unet",
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Encoder: resnet18, efficientnet-b0, tu-resnet10t, ...", show_default="the network's own"
-        ),
+        typer.Option(help="Encoder: resnet18, efficientnet-b0, tu-resnet10t, ...", show_default="the network's own"),
     ] = None,
     encoder_weights: Annotated[
         str, typer.Option(help="imagenet (fetched once), none (from scratch), or a local file.")
@@ -46,9 +42,7 @@ def train(
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak of warm-up and cosine decay.")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    store: Annotated[
-        str, typer.Option(help="How the model file keeps weights: float32 or float16.")
-    ] = "float32",
+    store: Annotated[str, typer.Option(help="How the model file keeps weights: float32 or float16.")] = "float32",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="Processes that load chips.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -65,11 +59,7 @@ def train(
     from buildseg.training.options import NetworkChoice, TrainOptions
     from buildseg.training.run import train as train_network
 
-    widths = (
-        {}
-        if decoder_channels is None
-        else {"decoder_channels": [int(n) for n in decoder_channels.split(",")]}
-    )
+    widths = {} if decoder_channels is None else {"decoder_channels": [int(n) for n in decoder_channels.split(",")]}
     options = TrainOptions(
         epochs=epochs,
         batch_size=batch_size,

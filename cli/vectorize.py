@@ -1,5 +1,34 @@
-"""`buildseg vectorize`."""
+"""`buildseg vectorize`: from a saved probability raster to footprints, without the network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import MinArea, OutputCrs, Overwrite, Simplify, Threshold
+from .progress import show_progress
 
 
-def vectorize() -> None:
-    """To come."""
+def vectorize(
+    raster: Annotated[Path, typer.Argument(metavar="PROBABILITY", help="Raster that predict --probability kept.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Footprints: .geojson, .gpkg, .fgb or .parquet.")],
+    threshold: Threshold = 0.5,
+    min_area: MinArea = 5.0,
+    simplify: Simplify = None,
+    crs: OutputCrs = "wgs84",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw footprints again from a probability raster, with another threshold or format.
+
+    Example: buildseg vectorize probability.tif --out buildings.gpkg --threshold 0.6
+    """
+    from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+    from buildseg.footprints import vectorize as vectorize_raster
+    from tiling.output import check_writable
+
+    check_format(out)
+    check_writable(out, overwrite=overwrite)
+    options = VectorizeOptions(threshold=threshold, min_area=min_area, simplify=simplify, crs=crs)
+    footprints = vectorize_raster(raster, options, track=show_progress)
+    write_footprints(footprints, out, overwrite=overwrite)
+    typer.echo(f"{out}: {len(footprints)} buildings at threshold {threshold:g}")

@@ -24,9 +24,7 @@ def band_name(interpretation: Sequence[ColorInterp], number: int) -> str:
     return f"band{number}" if plain else str(colour.name)
 
 
-def select_bands(
-    path: str, interpretation: Sequence[ColorInterp], wanted: Sequence[Band] | None
-) -> tuple[int, ...]:
+def select_bands(path: str, interpretation: Sequence[ColorInterp], wanted: Sequence[Band] | None) -> tuple[int, ...]:
     """Find the bands asked for.
 
     Colours are looked up in the file's colour interpretation. A file that names no colours but has, alpha
@@ -45,9 +43,7 @@ def select_bands(
     """
     colours = [number for number, colour in enumerate(interpretation, 1) if colour != ColorInterp.alpha]
     if interpretation[0] == ColorInterp.palette:
-        raise SceneError(
-            f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb"
-        )
+        raise SceneError(f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb")
     if wanted is None:
         return tuple(colours)
     by_name = {band_name(interpretation, number): number for number in colours}

@@ -41,9 +41,7 @@ def ground_sample_distance(crs: CRS, transform: Affine, width: int, height: int)
     except (CRSError, RasterioError) as error:
         raise SceneError(f"its CRS cannot be related to longitude and latitude ({error})") from error
     if not all(math.isfinite(value) for value in (*lon, *lat)):
-        raise SceneError(
-            "its coordinates lie outside the area of its CRS; assign the right CRS with gdal_edit"
-        )
+        raise SceneError("its coordinates lie outside the area of its CRS; assign the right CRS with gdal_edit")
     along_row = _distance(lon[0], lat[0], lon[1], lat[1])
     along_col = _distance(lon[2], lat[2], lon[3], lat[3])
     return along_row / (2 * reach), along_col / (2 * reach)

@@ -108,7 +108,5 @@ def overlap_pixels(size: int, fraction: float) -> int:
         OptionError: The fraction is out of range.
     """
     if not 0 <= fraction < 1:
-        raise OptionError(
-            f"--overlap {fraction:g} is out of range; give a fraction of the window from 0 to 0.95"
-        )
+        raise OptionError(f"--overlap {fraction:g} is out of range; give a fraction of the window from 0 to 0.95")
     return min(round(size * fraction), size - 1)

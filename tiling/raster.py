@@ -83,9 +83,7 @@ class RasterWriter:
         if self._pending_rows:
             self._flush(self._pending_rows)
         if self._row != self._dataset.height:
-            raise OutputError(
-                f"{self._dataset.name}: only {self._row} of {self._dataset.height} rows were written"
-            )
+            raise OutputError(f"{self._dataset.name}: only {self._row} of {self._dataset.height} rows were written")
 
     def _flush(self, count: int) -> None:
         rows = np.concatenate(self._pending)
@@ -97,9 +95,7 @@ class RasterWriter:
 
 
 @contextmanager
-def written_raster(
-    target: Path, profile: RasterProfile, *, overwrite: bool = False
-) -> Iterator[RasterWriter]:
+def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = False) -> Iterator[RasterWriter]:
     """Write a cloud-optimised GeoTIFF; it stands at the target only if the block succeeds.
 
     Args:

@@ -88,15 +88,11 @@ class Scene:
         self.band_names = tuple(band_name(dataset.colorinterp, number) for number in self.bands)
         self.dtype: str = dataset.dtypes[self.bands[0] - 1]
         if np.dtype(self.dtype).kind not in "uif":
-            raise SceneError(
-                f"{self.path}: pixels of type {self.dtype} are no image; convert it to uint8 or uint16"
-            )
+            raise SceneError(f"{self.path}: pixels of type {self.dtype} are no image; convert it to uint8 or uint16")
         self._nodata = options.nodata
         self._flags = [dataset.mask_flag_enums[number - 1] for number in self.bands]
         try:
-            self.native_gsd = ground_sample_distance(
-                self.crs, dataset.transform, dataset.width, dataset.height
-            )
+            self.native_gsd = ground_sample_distance(self.crs, dataset.transform, dataset.width, dataset.height)
         except SceneError as error:
             raise SceneError(f"{self.path}: {error}") from error
         self.width, self.height = (
@@ -129,9 +125,7 @@ class Scene:
         beyond = ((0, window.size - rows), (0, window.size - cols))
         return np.pad(pixels, ((0, 0), *beyond), "reflect"), np.pad(valid, beyond, "reflect")
 
-    def read_region(
-        self, row: int, col: int, rows: int, cols: int
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    def read_region(self, row: int, col: int, rows: int, cols: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Read a rectangle inside the scene.
 
         Args:
@@ -167,9 +161,7 @@ class Scene:
         whole = rasterio.windows.Window(0, 0, self._native_shape[1], self._native_shape[0])
         return self._decode(whole, (shape[0], shape[1]), Resampling.nearest)
 
-    def _read(
-        self, row: int, col: int, rows: int, cols: int
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    def _read(self, row: int, col: int, rows: int, cols: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         down, across = self._scale
         source = rasterio.windows.Window(col * across, row * down, cols * across, rows * down)
         shrinks = max(down, across) > 1
@@ -180,9 +172,7 @@ class Scene:
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         dataset = self._dataset()
         with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), self._readable():
-            pixels = dataset.read(
-                self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling
-            )
+            pixels = dataset.read(self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling)
             valid = self._validity(dataset, source, pixels)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels)
@@ -248,9 +238,7 @@ def _open(path: str) -> DatasetReader:
     except RasterioIOError as error:
         if local and not Path(path).exists() and ":" not in path:
             raise SceneError(f"{path} does not exist; check the path") from error
-        raise SceneError(
-            f"{path} is not a raster that GDAL can read; give a GeoTIFF or the like ({error})"
-        ) from error
+        raise SceneError(f"{path} is not a raster that GDAL can read; give a GeoTIFF or the like ({error})") from error
     if dataset.count == 0:
         dataset.close()
         raise SceneError(f"{path} holds several rasters; name one of them as gdalinfo lists it")
@@ -260,11 +248,7 @@ def _open(path: str) -> DatasetReader:
 def _checked_crs(path: str, dataset: DatasetReader) -> CRS:
     if dataset.transform.is_identity:
         gcps, _ = dataset.gcps
-        remedy = (
-            "warp it with gdalwarp first"
-            if gcps or dataset.rpcs
-            else "add one, e.g. with gdal_translate -a_ullr"
-        )
+        remedy = "warp it with gdalwarp first" if gcps or dataset.rpcs else "add one, e.g. with gdal_translate -a_ullr"
         raise SceneError(f"{path} has no geotransform, so its pixels have no place on earth; {remedy}")
     if not dataset.crs:
         raise SceneError(f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632")

@@ -42,9 +42,7 @@ class Stitcher:
         self._valid = np.zeros((rows, grid.width), np.bool_)
         self._first = 0
 
-    def add(
-        self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_] | None = None
-    ) -> Strip | None:
+    def add(self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> Strip | None:
         """Take the next window.
 
         Args:

@@ -72,9 +72,7 @@ class BlendWeights:
         return weighted
 
 
-def axis_weights(
-    starts: tuple[int, ...], size: int, profile: Profile = "cosine"
-) -> dict[int, NDArray[np.float32]]:
+def axis_weights(starts: tuple[int, ...], size: int, profile: Profile = "cosine") -> dict[int, NDArray[np.float32]]:
     """Normalise a profile over the windows of one axis.
 
     The profile is taken at pixel centres, where it is above zero, so that every pixel has a weight.

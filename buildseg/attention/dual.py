@@ -56,7 +56,8 @@ class PositionAttention(nn.Module):
         width = x.shape[1] // self.heads
         query, key, value = (self._heads(projection(x), width) for projection in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :width]
-        return self.gamma * attended.transpose(2, 3).reshape(x.shape) + x
+        heads = x.reshape(len(x), self.heads, width, -1)
+        return torch.addcmul(heads, self.gamma, attended.transpose(2, 3)).reshape(x.shape)
 
     def _heads(self, projected: Tensor, width: int) -> Tensor:
         """From (N, channels, H, W) to contiguous rows, (N, heads, n, width filled up to a multiple of 8)."""

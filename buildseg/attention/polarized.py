@@ -125,7 +125,8 @@ def _channel_out(half: int, channels: int, layout: Layout, form: Form) -> nn.Mod
         return nn.Sequential(nn.Conv2d(half, channels, 1, bias=False), _ChannelNorm(channels))
     if layout == "parallel":
         return nn.Conv2d(half, channels, 1, bias=False)
-    quarter = max(1, half // 4)
+    # Normalised over one or two channels alone, nothing but a sign would be left of the context.
+    quarter = max(4, half // 4)
     return nn.Sequential(nn.Conv2d(half, quarter, 1), _ChannelNorm(quarter), nn.ReLU(), nn.Conv2d(quarter, channels, 1))
 
 

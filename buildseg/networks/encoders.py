@@ -111,7 +111,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, in_channels: int) -> No
 
     Weights that the encoder has no place for (a classifier, a decoder) are passed over. Where the file's
     first convolution takes another number of bands than the encoder's, its bands are repeated in turn and
-    scaled to keep the sum.
+    scaled to keep the sum, or summed up for a single band.
 
     Args:
         encoder: What to fill, in place.
@@ -172,6 +172,8 @@ def _other_bands(weight: Tensor, shape: torch.Size, in_channels: int) -> Tensor 
     bands = weight.shape[1] if weight.ndim == 4 else 0
     if not bands or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:] or shape[1] != in_channels:
         return None
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
     return weight[:, torch.arange(in_channels) % bands] * (bands / in_channels)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from buildseg.prediction.engine import predict_strips
 from buildseg.prediction.torch_network import TorchNetwork
 from buildseg.probability import encode, probability_profile
 from buildseg.progress import Track, silent
-from tiling import Grid, RasterProfile, RasterWriter, Scene, overlap_pixels, plain_raster, written_raster
+from tiling import Grid, RasterProfile, RasterWriter, Scene, Strip, overlap_pixels, plain_raster, written_raster
 from tiling.errors import OptionError, OutputError
 from tiling.output import check_writable, scratch_file
 
@@ -53,6 +53,49 @@ class PredictOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where results go.
+
+    Attributes:
+        footprints: File whose extension chooses the format.
+        probability: File to keep the probability raster in; None keeps it only as long as it is needed.
+        overwrite: Whether files that exist may be replaced.
+    """
+
+    footprints: Path
+    probability: Path | None = None
+    overwrite: bool = False
+
+    def check(self, scene: str | Path) -> None:
+        """Refuse what cannot or must not be written, before any work is done.
+
+        Args:
+            scene: What is going to be read.
+
+        Raises:
+            OptionError: The format is unknown, or both outputs are one file.
+            OutputError: An output exists, is the scene itself, or its folder is missing or read-only.
+        """
+        check_format(self.footprints)
+        written = [self.footprints] if self.probability is None else [self.footprints, self.probability]
+        for target in written:
+            if target.exists() and Path(scene).exists() and target.samefile(scene):
+                raise OutputError(f"{target} is the scene itself and would be lost; choose another name for the output")
+            check_writable(target, overwrite=self.overwrite)
+        if len({target.absolute() for target in written}) < len(written):
+            raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
+
+    @contextmanager
+    def raster(self, profile: RasterProfile) -> Iterator[tuple[Path, AbstractContextManager[RasterWriter]]]:
+        """Yield the file of the probability raster, for as long as it is needed, and its writer."""
+        if self.probability is not None:
+            yield self.probability, written_raster(self.probability, profile, overwrite=self.overwrite)
+            return
+        with scratch_file(self.footprints.with_suffix(".tif")) as passing:
+            yield passing, plain_raster(passing, profile)
+
+
+@dataclass(frozen=True, slots=True)
 class PredictResult:
     """What was done.
 
@@ -78,25 +121,21 @@ class PredictResult:
 
 def predict(
     path: str | Path,
-    out: Path,
+    outputs: Outputs,
     model: Model,
-    *,
     options: PredictOptions | None = None,
     polygons: VectorizeOptions | None = None,
-    probability: Path | None = None,
-    overwrite: bool = False,
+    *,
     track: Track = silent,
 ) -> PredictResult:
     """Predict a scene of any size and write its building footprints.
 
     Args:
         path: The scene: a path, URL or GDAL dataset name.
-        out: File for the footprints; its extension chooses the format.
+        outputs: Where results go.
         model: What to run.
         options: How to predict.
         polygons: How to turn probabilities into footprints.
-        probability: File to keep the probability raster in; None keeps it only as long as it is needed.
-        overwrite: Whether existing outputs may be replaced.
         track: Shows progress.
 
     Raises:
@@ -106,21 +145,16 @@ def predict(
         OutputError: An output exists or cannot be written.
     """
     options, polygons = options or PredictOptions(), polygons or VectorizeOptions()
-    check_format(out)
-    _check_outputs(out, probability, overwrite=overwrite)
+    outputs.check(path)
+    device = resolve_device(options.device)
     started = time.monotonic()
     scene, contract = open_scene(path, model.card.contract, options.input)
-    device = resolve_device(options.device)
-    window = options.window or contract.window
-    grid = Grid(scene.height, scene.width, window, overlap_pixels(window, options.overlap))
-    batch_size = options.batch_size or _BATCH_SIZE[device.type]
-    with scene, _raster(scene, probability, out, overwrite=overwrite) as (raster, writer_of):
-        with writer_of as writer:
-            network = TorchNetwork(model, device)
-            for strip in predict_strips(scene, grid, contract, network, batch_size=batch_size, track=track):
+    with scene, outputs.raster(_profile(scene, model)) as (raster, writing):
+        with writing as writer:
+            for strip in _strips(scene, contract, TorchNetwork(model, device), options, track):
                 writer.write(encode(strip.values, strip.valid))
         footprints = vectorize(raster, polygons, track=track)
-    write_footprints(footprints, out, overwrite=overwrite)
+    write_footprints(footprints, outputs.footprints, overwrite=outputs.overwrite)
     return PredictResult(
         width=scene.width,
         height=scene.height,
@@ -128,3 +162,21 @@ def predict(
         buildings=len(footprints),
         seconds=time.monotonic() - started,
     )
+
+
+def _strips(
+    scene: Scene, contract: Contract, network: TorchNetwork, options: PredictOptions, track: Track
+) -> Iterator[Strip]:
+    size = options.window or contract.window
+    grid = Grid(scene.height, scene.width, size, overlap_pixels(size, options.overlap))
+    batch_size = options.batch_size or _BATCH_SIZE[network.device.type]
+    return predict_strips(scene, grid, contract, network, batch_size=batch_size, track=track)
+
+
+def _profile(scene: Scene, model: Model) -> RasterProfile:
+    tags = {
+        "BUILDSEG_VERSION": __version__,
+        "BUILDSEG_SCENE": scene.path,
+        "BUILDSEG_NETWORK": str(model.card.architecture["name"]),
+    }
+    return probability_profile(scene.height, scene.width, scene.crs, scene.transform, tags)

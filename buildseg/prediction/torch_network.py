@@ -16,7 +16,7 @@ class TorchNetwork:
     """
 
     def __init__(self, model: Model, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._network = model.network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,7 +29,7 @@ class TorchNetwork:
             Building probabilities, (N, H, W), 0..1.
         """
         with torch.inference_mode():
-            images = torch.from_numpy(inputs).to(self._device).contiguous(memory_format=torch.channels_last)
+            images = torch.from_numpy(inputs).to(self.device).contiguous(memory_format=torch.channels_last)
             logits = self._network(images)
             probability: NDArray[np.float32] = torch.sigmoid(logits[:, 0].float()).cpu().numpy()
             return probability
