@@ -155,15 +155,20 @@ def extra_peak(run: Callable[[], object]) -> int:
     return peak_bytes() - before
 
 
-@pytest.mark.parametrize(("channels", "side"), [(16, 80), (64, 72)])
-def test_position_attention_never_holds_the_scores_in_training(channels, side):
+@pytest.mark.parametrize("channels", [16, 64])
+def test_position_attention_never_holds_the_scores_in_training(channels):
+    side = 72
     scores = 4 * side**4
     module = PositionAttention(channels)
     x = torch.randn(1, channels, side, side, requires_grad=True)
     module(x[..., :8, :8]).sum().backward()  # what is set up once is none of its cost
     assert extra_peak(lambda: module(x).sum().backward()) < 0.2 * scores
+
+
+def test_the_measurement_of_memory_sees_the_scores_where_they_are_held():
+    module, x = PositionAttention(16), torch.randn(1, 16, 64, 64)
     with sdpa_kernel([SDPBackend.MATH]):
-        assert extra_peak(lambda: module(x)) > 0.9 * scores  # the measurement sees them where they are held
+        assert extra_peak(lambda: module(x)) > 0.9 * 4 * 64**4
 
 
 def test_unknown_values_are_refused_by_name():
