@@ -147,14 +147,13 @@ def write_scene(picture: NDArray[np.uint8], path: Path) -> None:
 
 
 def write_labels(buildings: list[Building], path: Path) -> None:
-    """Write the roofs, cut to the scene, as RFC 7946 GeoJSON."""
-    outlines = [affine_transform(b.outline().intersection(FRAME), (1, 0, 0, -1, LEFT, TOP)) for b in buildings]
-    frame = gpd.GeoDataFrame(
-        {"id": range(1, len(outlines) + 1), "kind": [building.kind for building in buildings]},
-        geometry=outlines,
-        crs=CRS,
-    )
-    frame.to_file(path, driver="GeoJSON", RFC7946="YES", COORDINATE_PRECISION=8)
+    """Write the roofs, cut to the scene, as RFC 7946 GeoJSON; a roof cut in two is two labels."""
+    cut = [building.outline().intersection(FRAME) for building in buildings]
+    outlines = [affine_transform(outline, (1, 0, 0, -1, LEFT, TOP)) for outline in cut]
+    kinds = [building.kind for building in buildings]
+    frame = gpd.GeoDataFrame({"kind": kinds}, geometry=outlines, crs=CRS).explode(ignore_index=True)
+    frame.insert(0, "id", range(1, len(frame) + 1))
+    frame.to_file(path, driver="GeoJSON", RFC7946="YES")
 
 
 def main() -> None:
