@@ -110,7 +110,7 @@ class Canvas:
     grain: Floats = field(init=False)
     mottle: Floats = field(init=False)
     patches: Floats = field(init=False)
-    fields: Floats = field(init=False)
+    blotches: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         self.colour = np.zeros((SIZE, SIZE, 3), dtype=np.float32)
@@ -119,7 +119,7 @@ class Canvas:
         self.grain = 0.8 * noise(self.rng, 1.6) + 0.6 * noise(self.rng, 2.7)
         self.mottle = 0.8 * noise(self.rng, 5) + 0.6 * noise(self.rng, 9)
         self.patches = 0.8 * noise(self.rng, 23) + 0.6 * noise(self.rng, 51)
-        self.fields = noise(self.rng, 170)
+        self.blotches = self.patches + 0.5 * self.mottle + noise(self.rng, 170)
 
     def window(self, shape: BaseGeometry, margin: float = 1.0) -> Slices:
         """Rows and columns around a shape, cut to the scene."""
@@ -140,7 +140,7 @@ class Canvas:
         rgb = np.asarray(material.rgb, dtype=np.float32)
         colour = np.broadcast_to(rgb, (*self.height[window].shape, 3))
         if material.other is not None:
-            mix = 1 / (1 + np.exp(-1.6 * (self.patches + 0.5 * self.mottle + self.fields)[window]))
+            mix = 1 / (1 + np.exp(-1.6 * self.blotches[window]))
             colour = colour + mix[..., None] * (np.asarray(material.other, dtype=np.float32) - rgb)
         wobble = material.grain * self.grain[window] + material.mottle * self.mottle[window]
         wobble = wobble + material.patches * self.patches[window]
