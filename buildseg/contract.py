@@ -42,8 +42,7 @@ class Contract:
         """
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         std = np.maximum(np.asarray(self.std, np.float32), 1e-6)[:, None, None]
-        scaled: NDArray[np.float32] = (pixels.astype(np.float32) - mean) / std
-        return scaled
+        return ((pixels.astype(np.float32) - mean) / std).astype(np.float32, copy=False)
 
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values."""

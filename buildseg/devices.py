@@ -1,6 +1,6 @@
 """Where torch runs, and what it is fast at there."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -40,6 +40,6 @@ def fast_half_precision(device: torch.device) -> Literal["bf16", "fp16"] | None:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
     return None

@@ -160,9 +160,9 @@ def _sort_into_splits(
     if not cuts:
         raise TilesError("no chip is left: every window is nodata or below --min-building; lower --min-building")
     splits = split_by_blocks([cut.outline for cut in cuts], options.val_fraction, options.seed)
-    for split in ("train", "val"):
+    for folder in ("train", "val"):
         for kind in ("images", "masks"):
-            (staging / split / kind).mkdir(parents=True)
+            (staging / folder / kind).mkdir(parents=True)
     for cut, split in zip(cuts, splits, strict=True):
         for kind in ("images", "masks"):
             path = staging / kind / cut.name

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 Mask = NDArray[np.uint8]
 Augment = Callable[[Pixels, Mask], tuple[Pixels, Mask]]
 
@@ -69,4 +70,5 @@ def resample(pixels: Pixels, mask: Mask, factor: float) -> tuple[Pixels, Mask]:
     rows, cols = (max(1, round(length * factor)) for length in mask.shape)
     smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(np.ascontiguousarray(pixels), (cols, rows), interpolation=smooth)
-    return resized.reshape(rows, cols, -1), cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST)
+    return resized.reshape(rows, cols, -1), labels.astype(np.uint8, copy=False)

@@ -26,7 +26,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def __init__(self, network: SegmentationNetwork, options: TrainOptions) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self._options = options
         self.scores = MetricCollection(
             {

@@ -74,7 +74,7 @@ def viewable(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
         Shape (rows, cols, 3), 0..1.
     """
     shown = pixels[:3] if len(pixels) >= 3 else pixels[[0, 0, 0]]
-    low, high = np.percentile(shown, (2, 98))
+    low, high = np.percentile(shown.astype(np.float64), (2, 98))
     picture: NDArray[np.float32] = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return picture.transpose(1, 2, 0)
 

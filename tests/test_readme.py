@@ -1,0 +1,53 @@
+"""The README's command blocks run as they stand."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from readme_blocks import blocks
+
+ROOT = Path(__file__).resolve().parent.parent
+SET_UP = {"main-job", "tests"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that looks like the checkout to the README's commands."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "sample_data", folder / "sample_data")
+    return folder
+
+
+def test_set_up_lines_are_there():
+    named = {name for name, _ in blocks("sh") if name}
+    assert named >= SET_UP
+
+
+def test_command_blocks_run_in_order(folder):
+    commands = [text for name, text in blocks("sh") if name not in SET_UP]
+    assert len(commands) >= 4
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (folder / "mytown.geojson").stat().st_size > 1000
+    assert (folder / "runs" / "mytown" / "curves.png").exists()
+
+
+def test_python_blocks_run(folder):
+    for _, code in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
