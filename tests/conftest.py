@@ -1,0 +1,19 @@
+"""What many tests share."""
+
+from pathlib import Path
+
+import pytest
+
+SAMPLE_DATA = Path(__file__).resolve().parent.parent / "sample_data"
+
+
+@pytest.fixture
+def sample_scene():
+    """The sample scene: 2048 x 2048 pixels of 0.3 m."""
+    return SAMPLE_DATA / "scene.tif"
+
+
+@pytest.fixture
+def sample_labels():
+    """Its buildings."""
+    return SAMPLE_DATA / "labels.geojson"
