@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tiling.errors import OptionError
+
 from .options import Device, Overwrite
 
 
@@ -16,9 +18,15 @@ def train(
         typer.Option("--tiles", "-t", help="Tiles folder: of buildseg tile, or images/ and masks/. Repeatable."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/NETWORK")
+        Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/ and the network's name")
     ] = None,
-    network: Annotated[str, typer.Option(help="unet, psa-unet, da-unet or danet.")] = "psa-unet",
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Model file to go on from, instead of a new network."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="unet, psa-unet, da-unet or danet.", show_default="psa-unet")
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Encoder: resnet18, efficientnet-b0, tu-resnet10t, ...", show_default="the network's own"),
@@ -35,7 +43,9 @@ def train(
         int | None,
         typer.Option(help="Side of a training crop in pixels.", show_default="the chips', at most 512"),
     ] = None,
-    window: Annotated[int, typer.Option(help="Side of the windows the model will predict with.")] = 512,
+    window: Annotated[
+        int | None, typer.Option(help="Side of the windows the model will predict with.", show_default="512")
+    ] = None,
     gsd: Annotated[
         float | None,
         typer.Option(metavar="METRES", help="Metres per pixel to train at.", show_default="the tiles'"),
@@ -59,7 +69,10 @@ def train(
     from buildseg.training.options import NetworkChoice, TrainOptions
     from buildseg.training.run import train as train_network
 
-    widths = {} if decoder_channels is None else {"decoder_channels": [int(n) for n in decoder_channels.split(",")]}
+    if model and (network or encoder or decoder_channels):
+        raise OptionError("--model brings its network along; leave out --network, --encoder and --decoder-channels")
+    widths = {} if decoder_channels is None else {"decoder_channels": _numbers("--decoder-channels", decoder_channels)}
+    choice = NetworkChoice(model, network or "psa-unet", encoder, encoder_weights, widths)
     options = TrainOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -76,8 +89,8 @@ def train(
     started = time.monotonic()
     result = train_network(
         open_tiles(tiles),
-        out or Path("runs") / network,
-        NetworkChoice(network, encoder, encoder_weights, widths),
+        out or Path("runs") / (model.stem if model else choice.name),
+        choice,
         options,
         overwrite=overwrite,
         show_progress=sys.stderr.isatty(),
@@ -87,3 +100,10 @@ def train(
         f"{result.model}: validation IoU {scores['val_iou']:.3f}, F1 {scores['val_f1']:.3f} "
         f"in epoch {scores['epoch']:.0f} of {epochs}; {time.monotonic() - started:.0f} s"
     )
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"{flag} {text} is no list of whole numbers, such as 128,64,32,32,16") from error

@@ -177,7 +177,7 @@ class TestContract:
 
     def test_wrong_number_of_bands_asked_for(self, tmp_path):
         path = write_scene(tmp_path / "s.tif", np.zeros((4, 64, 64), np.uint8))
-        with pytest.raises(ContractError, match="3 bands .*--bands names 2"):
+        with pytest.raises(ContractError, match=r"3 bands .*--bands names 2"):
             open_scene(path, bright_model().card.contract, InputOptions(bands=(1, 2)))
 
     def test_unnamed_bands_are_taken_by_number(self, tmp_path):

@@ -1,6 +1,7 @@
 """Everything that decides how a training run goes."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tiling.errors import OptionError
@@ -14,12 +15,14 @@ class NetworkChoice:
     """Which network is trained, and from where it starts.
 
     Attributes:
+        start: Model file to go on from; its architecture and scaling then hold, and the rest is left alone.
         name: Name in the registry of `buildseg.networks`.
         encoder: Name of the encoder, None for the network's default.
         encoder_weights: ``imagenet``, ``none`` or a local file.
         options: Further arguments of the network.
     """
 
+    start: Path | None = None
     name: str = "psa-unet"
     encoder: str | None = None
     encoder_weights: str = "imagenet"
@@ -67,20 +70,14 @@ class TrainOptions:
         if self.epochs < 1:
             raise OptionError(f"--epochs {self.epochs} is too few; give 1 or more")
         if self.batch_size < 2:
-            raise OptionError(
-                f"--batch-size {self.batch_size} is too small for batch normalisation; give 2 or more"
-            )
+            raise OptionError(f"--batch-size {self.batch_size} is too small for batch normalisation; give 2 or more")
         for flag, side in (("--crop", self.crop), ("--window", self.window)):
             if side is not None and (side < 64 or side % 32):
-                raise OptionError(
-                    f"{flag} {side} does not suit the networks; give a multiple of 32, 64 or more"
-                )
+                raise OptionError(f"{flag} {side} does not suit the networks; give a multiple of 32, 64 or more")
         if self.gsd is not None and self.gsd <= 0:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
         if self.learning_rate <= 0:
-            raise OptionError(
-                f"--learning-rate {self.learning_rate:g} is out of range; give a number above 0"
-            )
+            raise OptionError(f"--learning-rate {self.learning_rate:g} is out of range; give a number above 0")
         if self.workers < 0:
             raise OptionError(f"--workers {self.workers} is out of range; give 0 or more")
         for flag, value, allowed in (

@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import lightning
@@ -16,16 +16,17 @@ from torch.utils.data import DataLoader
 from buildseg import __version__
 from buildseg.contract import Contract
 from buildseg.devices import fast_half_precision, resolve_device
-from buildseg.model_file import ModelCard
-from buildseg.networks import build_network
+from buildseg.model_file import ModelCard, load_model
+from buildseg.networks import SegmentationNetwork, build_network
 from buildseg.tiles import Tiles
 from buildseg.training.callbacks import BEST, RunRecorder
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, collate
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
-from tiling.errors import OutputError
+from tiling.errors import OptionError, OutputError
 
 OPTIONS_FILE = "options.json"
+DEFAULT_WINDOW = 512
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -73,20 +74,14 @@ def train(
     choice, options = choice or NetworkChoice(), options or TrainOptions()
     device = resolve_device(options.device)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
-    network = build_network(
-        choice.name,
-        in_channels=len(tiles.bands),
-        encoder=choice.encoder,
-        encoder_weights=choice.encoder_weights,
-        **choice.options,
-    )
+    network, start = _first_network(choice, tiles)
     _make_folder(out, overwrite=overwrite)
     crop = options.crop or default_crop(tiles)
-    contract = make_contract(tiles, options)
+    contract = make_contract(tiles, options, start)
     card = ModelCard(
         architecture=asdict(network.architecture),
         contract=contract,
-        training=_provenance(tiles, choice, options, crop),
+        training=_provenance(tiles, choice, options, crop) | ({"started_from": start.training} if start else {}),
     )
     (out / OPTIONS_FILE).write_text(json.dumps(card.training, indent=2) + "\n", encoding="utf-8")
     val = WholeChips(tiles.val, contract)
@@ -103,16 +98,47 @@ def train(
     return TrainResult(out / BEST, recorder.best)
 
 
-def make_contract(tiles: Tiles, options: TrainOptions) -> Contract:
-    """State what a network trained on these tiles will expect."""
+def make_contract(tiles: Tiles, options: TrainOptions, start: ModelCard | None = None) -> Contract:
+    """State what a network trained on these tiles will expect.
+
+    Args:
+        tiles: What it is trained on.
+        options: May name resolution and window.
+        start: Card of the model that training goes on from: its scaling and resolution stay.
+    """
+    contract = start.contract if start else _contract_of(tiles)
+    return replace(contract, gsd=options.gsd or contract.gsd, window=options.window or contract.window)
+
+
+def _contract_of(tiles: Tiles) -> Contract:
     return Contract(
         bands=tiles.bands,
         dtype=tiles.dtype,
         mean=tiles.statistics.mean,
         std=tiles.statistics.std,
-        gsd=options.gsd or tiles.gsd,
-        window=options.window or 512,
+        gsd=tiles.gsd,
+        window=DEFAULT_WINDOW,
     )
+
+
+def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNetwork, ModelCard | None]:
+    if choice.start is None:
+        network = build_network(
+            choice.name,
+            in_channels=len(tiles.bands),
+            encoder=choice.encoder,
+            encoder_weights=choice.encoder_weights,
+            **choice.options,
+        )
+        return network, None
+    model = load_model(choice.start)
+    expected = model.card.contract
+    if (expected.bands, expected.dtype) != (tiles.bands, tiles.dtype):
+        raise OptionError(
+            f"--model {choice.start} takes {', '.join(expected.bands)} as {expected.dtype}, but the tiles hold "
+            f"{', '.join(tiles.bands)} as {tiles.dtype}; tile the scenes anew with --bands, or train from the start"
+        )
+    return model.network.train(), model.card
 
 
 def default_crop(tiles: Tiles) -> int:
@@ -167,17 +193,13 @@ def _make_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; name a folder for the run with --out")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise OutputError(
-            f"{out} holds a run already; add --overwrite to replace it, or choose another --out"
-        )
+        raise OutputError(f"{out} holds a run already; add --overwrite to replace it, or choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for leftover in (*out.glob("metrics.csv"), *out.glob("events.out.tfevents.*")):
             leftover.unlink()
     except OSError as error:
-        raise OutputError(
-            f"{out} cannot be made ({error.strerror}); choose another folder with --out"
-        ) from error
+        raise OutputError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from error
 
 
 def _provenance(tiles: Tiles, choice: NetworkChoice, options: TrainOptions, crop: int) -> dict[str, object]:
@@ -185,7 +207,7 @@ def _provenance(tiles: Tiles, choice: NetworkChoice, options: TrainOptions, crop
         "tiles": [folder.name for folder in tiles.folders],
         "train_chips": len(tiles.train),
         "val_chips": len(tiles.val),
-        "network": asdict(choice),
+        "network": asdict(choice) | {"start": choice.start.name if choice.start else None},
         "options": options.to_json() | {"crop": crop},
         "versions": {"buildseg": __version__, "torch": torch.__version__},
     }
