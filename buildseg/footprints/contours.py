@@ -63,9 +63,7 @@ def contour_level(threshold: float) -> float:
     return math.ceil(threshold * FULL - tolerance) - 0.5
 
 
-def trace(
-    samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0
-) -> tuple[Contours, NDArray[np.bool_]]:
+def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) -> tuple[Contours, NDArray[np.bool_]]:
     """Trace the contours of one block.
 
     Nodata takes the value 2 * level - 254. Even beside a probability of 1 the contour then stays within half
@@ -115,7 +113,7 @@ def join(parts: Sequence[Contours]) -> Contours:
     if not parts:
         return Contours(np.zeros(0, np.object_), np.zeros(0, np.int64), np.zeros(0, np.int64))
     pieces = np.concatenate([part.polygons for part in parts])
-    whole = shapely.get_parts(shapely.union_all(pieces))
+    whole = shapely.get_parts(shapely.coverage_union_all(pieces))
     piece, home = shapely.STRtree(whole).query(shapely.point_on_surface(pieces), predicate="within")
     total, count = np.zeros((2, len(whole)), np.int64)
     np.add.at(total, home, np.concatenate([part.total for part in parts])[piece])

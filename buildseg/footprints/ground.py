@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.io import DatasetReader
 
+from buildseg.footprints.area import WGS84
 from tiling.errors import OptionError, ProbabilityError, SceneError
 from tiling.georeference import ground_sample_distance
 
@@ -33,23 +34,22 @@ class Ground:
     source: pyproj.CRS
     target: pyproj.CRS
 
-    def simplify(self, polygons: NDArray[np.object_], tolerance: float | None) -> NDArray[np.object_]:
-        """Drop vertices that matter less than a tolerance, without breaking a polygon.
+    def measure(self, polygons: NDArray[np.object_], tolerance: float | None) -> NDArray[np.object_]:
+        """Bring polygons to metres and simplify them there.
 
         Args:
             polygons: In pixel coordinates, shape (n,).
             tolerance: Metres that the outline may move; None takes half a pixel, 0 keeps every vertex.
 
         Returns:
-            As many polygons, in pixel coordinates times `gsd`, which are metres.
+            As many polygons, in pixel coordinates times `gsd`.
         """
         metric: NDArray[np.object_] = shapely.transform(polygons, lambda points: points * self.gsd)
         if tolerance is None:
             tolerance = min(self.gsd) / 2
         if not tolerance:
             return metric
-        simple = shapely.simplify(metric, tolerance, preserve_topology=True)
-        return np.asarray(np.where(shapely.is_valid(simple), simple, metric))
+        return simplify(metric, tolerance)
 
     def place(self, metric: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
         """Bring polygons to the target CRS.
@@ -58,7 +58,7 @@ class Ground:
         can part a polygon in two or leave nothing of it.
 
         Args:
-            metric: From `simplify`, shape (n,).
+            metric: From `measure`, shape (n,).
 
         Returns:
             Valid polygons in the target CRS, and for each the index of the one it comes from.
@@ -72,9 +72,7 @@ class Ground:
             metric, lambda points: np.column_stack(to_target.transform(*(to_source @ tuple(points.T))))
         )
         if not np.isfinite(shapely.get_coordinates(placed)).all():
-            raise OptionError(
-                f"--crs: the raster reaches out of the area of {self.target.name}; choose another CRS"
-            )
+            raise OptionError(f"--crs: the raster reaches out of the area of {self.target.name}; choose another CRS")
         if self.target.is_geographic:
             placed = snap(cut_at_antimeridian(placed))
         parts, origin = shapely.get_parts(placed, return_index=True)
@@ -98,20 +96,52 @@ def find_ground(path: Path, dataset: DatasetReader, crs: str) -> Ground:
         OptionError: There is no way to the CRS asked for.
     """
     try:
-        gsd = ground_sample_distance(dataset.crs, dataset.transform, dataset.width, dataset.height)
         source = pyproj.CRS.from_user_input(dataset.crs)
-    except (SceneError, CRSError) as error:
+        _check_on_earth(source, dataset.transform @ (dataset.width / 2, dataset.height / 2))
+        gsd = ground_sample_distance(dataset.crs, dataset.transform, dataset.width, dataset.height)
+    except (SceneError, CRSError, ProjError) as error:
         raise ProbabilityError(
-            f"{path}: {error}; assign the right CRS, e.g. with gdal_edit -a_srs"
+            f"{path} cannot be placed on earth ({error}); assign the right CRS, e.g. with gdal_edit -a_srs"
         ) from error
     target = source if crs == "native" else pyproj.CRS.from_user_input("EPSG:4326" if crs == "wgs84" else crs)
     try:
         pyproj.Transformer.from_crs(source, target, always_xy=True)
     except ProjError as error:
-        raise OptionError(
-            f"--crs {crs}: {path} cannot be brought to it ({error}); choose another CRS"
-        ) from error
+        raise OptionError(f"--crs {crs}: {path} cannot be brought to it ({error}); choose another CRS") from error
     return Ground(gsd, dataset.transform, source, target)
+
+
+def _check_on_earth(crs: pyproj.CRS, point: tuple[float, float]) -> None:
+    lon, lat = pyproj.Transformer.from_crs(crs, WGS84, always_xy=True).transform(*point)
+    if not (abs(lon) <= 360 and abs(lat) <= 90):
+        raise SceneError(f"its centre would be at longitude {lon:g}, latitude {lat:g}")
+
+
+def simplify(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
+    """Drop vertices, so that no outline moves farther than the tolerance and no polygon breaks.
+
+    The topology-preserving form of Douglas and Peucker 1973. GEOS 3.12 and later may drop a ring's first
+    vertex too, and begin the ring with the one before it, by which the outline moves up to twice as far:
+    that vertex is put back.
+
+    Args:
+        polygons: Shape (n,).
+        tolerance: In the polygons' unit, above 0.
+
+    Returns:
+        As many polygons, the originals where the simpler ones are not valid.
+    """
+    if not len(polygons):
+        return polygons
+    _, points, (rings, _) = shapely.to_ragged_array(polygons)
+    first = points[rings[:-1]]
+    thin = shapely.simplify(polygons, tolerance, preserve_topology=True)
+    _, points, (rings, shells) = shapely.to_ragged_array(thin)
+    lost = (points[rings[:-1]] != first).any(axis=1)
+    points = np.insert(points, rings[:-1][lost] + 1, first[lost], axis=0)
+    rings = rings + np.concatenate([[0], np.cumsum(lost)])
+    simple = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (rings, shells))
+    return np.asarray(np.where(shapely.is_valid(simple), simple, polygons))
 
 
 def snap(polygons: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -97,8 +97,7 @@ def read_block(dataset: DatasetReader, block: Block) -> NDArray[np.uint8]:
         dataset.read(1, window=Window(left, top, cols, rows), out=inner)
     except RasterioIOError as error:
         raise ProbabilityError(
-            f"{dataset.name}: cannot be read to its end; the file is damaged or cut short: run predict again "
-            f"({error})"
+            f"{dataset.name}: cannot be read to its end; the file is damaged or cut short: run predict again ({error})"
         ) from error
     return samples
 
@@ -111,21 +110,15 @@ def _open(path: Path) -> DatasetReader:
     except RasterioIOError as error:
         if not path.exists():
             raise ProbabilityError(f"{path} does not exist; check the path") from error
-        raise ProbabilityError(
-            f"{path} is not a raster; give the GeoTIFF of predict --probability"
-        ) from error
+        raise ProbabilityError(f"{path} is not a raster; give the GeoTIFF of predict --probability") from error
 
 
 def _check_pixels(path: Path, dataset: DatasetReader) -> None:
     remedy = "give the GeoTIFF of predict --probability"
     if dataset.count != 1:
-        raise ProbabilityError(
-            f"{path} has {dataset.count} bands where a probability raster has one; {remedy}"
-        )
+        raise ProbabilityError(f"{path} has {dataset.count} bands where a probability raster has one; {remedy}")
     if dataset.dtypes[0] != "uint8":
-        raise ProbabilityError(
-            f"{path} has {dataset.dtypes[0]} pixels where probabilities are uint8; {remedy}"
-        )
+        raise ProbabilityError(f"{path} has {dataset.dtypes[0]} pixels where probabilities are uint8; {remedy}")
     if not math.isclose(dataset.scales[0], 1 / FULL, rel_tol=1e-6):
         raise ProbabilityError(
             f"{path} has the band scale {dataset.scales[0]:g} where probabilities have 1/{FULL}; {remedy}, "
@@ -139,8 +132,6 @@ def _check_pixels(path: Path, dataset: DatasetReader) -> None:
 
 def _check_place(path: Path, dataset: DatasetReader) -> None:
     if not dataset.crs:
-        raise ProbabilityError(
-            f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632"
-        )
+        raise ProbabilityError(f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632")
     if dataset.transform.is_identity or dataset.transform.is_degenerate:
         raise ProbabilityError(f"{path} has no usable geotransform; add one, e.g. with gdal_edit -a_ullr")

@@ -111,7 +111,7 @@ def _check_crs(name: str) -> None:
 def _finish(contours: Contours, ground: Ground, options: VectorizeOptions) -> _Batch:
     # The same polygon may come with another first vertex from other blocks, and simplifying keeps the first.
     polygons = shapely.normalize(contours.polygons)
-    geometry, origin = ground.place(ground.simplify(polygons, options.simplify))
+    geometry, origin = ground.place(ground.measure(polygons, options.simplify))
     area = geodesic_areas(geometry, ground.target)
     large = area >= options.min_area
     geometry, origin, area = geometry[large], origin[large], area[large]

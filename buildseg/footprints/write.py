@@ -30,9 +30,7 @@ def check_format(target: Path) -> None:
         OptionError: The extension is not one of the four.
     """
     if target.suffix.lower() not in _DRIVERS:
-        raise OptionError(
-            f"--out {target}: the extension chooses the format; give one of {', '.join(_DRIVERS)}"
-        )
+        raise OptionError(f"--out {target}: the extension chooses the format; give one of {', '.join(_DRIVERS)}")
 
 
 def write_footprints(footprints: geopandas.GeoDataFrame, target: Path, *, overwrite: bool = False) -> None:
@@ -62,30 +60,23 @@ def write_footprints(footprints: geopandas.GeoDataFrame, target: Path, *, overwr
         if driver == "Parquet":
             footprints.to_parquet(partial, index=False)
         else:
-            pyogrio.write_dataframe(
-                footprints,
-                partial,
-                driver=driver,
-                layer=target.stem,
-                geometry_type="Polygon",
-                layer_options=options,
-            )
+            layer = {"layer": target.stem, "geometry_type": "Polygon", "layer_options": options}
+            pyogrio.write_dataframe(footprints, partial, driver=driver, **layer)
+            _check_whole(partial, len(footprints))
 
 
 def _seven_decimals(footprints: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
     points = shapely.get_coordinates(footprints.geometry.array)
     if np.array_equal(points, points.round(7)):
         return footprints
-    snapped = footprints.set_geometry(snap(footprints.geometry.array), crs=footprints.crs)
-    parts = snapped.explode(ignore_index=True)
-    return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
+    parts = footprints.set_geometry(snap(footprints.geometry.array), crs=footprints.crs).explode(ignore_index=True)
+    parts = parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
+    return parts.assign(id=np.arange(1, len(parts) + 1))
 
 
 def _warn_of_crs(footprints: geopandas.GeoDataFrame, target: Path) -> None:
     if footprints.crs.to_authority() is None:
-        raise OptionError(
-            f"--crs: GeoJSON cannot name the CRS {footprints.crs.name}; write {target.stem}.gpkg instead"
-        )
+        raise OptionError(f"--crs: GeoJSON cannot name the CRS {footprints.crs.name}; write {target.stem}.gpkg instead")
     _log.warning(
         "%s is in %s, named in a crs member, which RFC 7946 does not know: some programs will misplace it",
         target,
@@ -93,11 +84,16 @@ def _warn_of_crs(footprints: geopandas.GeoDataFrame, target: Path) -> None:
     )
 
 
+def _check_whole(written: Path, count: int) -> None:
+    # GDAL says nothing when a full disk cuts off what it flushes last.
+    found = len(pyogrio.read_bounds(written)[0])
+    if found != count:
+        raise DataLayerError(f"only {found} of {count} footprints arrived")
+
+
 @contextmanager
 def _writable(target: Path) -> Iterator[None]:
     try:
         yield
     except (DataSourceError, DataLayerError, OSError) as error:
-        raise OutputError(
-            f"{target} cannot be written ({error}); check the disk, or choose another folder"
-        ) from error
+        raise OutputError(f"{target} cannot be written ({error}); check the disk, or choose another folder") from error

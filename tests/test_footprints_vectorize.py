@@ -1,0 +1,319 @@
+import math
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from geopandas.testing import assert_geodataframe_equal
+
+from buildseg.footprints import VectorizeOptions, vectorize
+from tiling.errors import OptionError, ProbabilityError
+
+GSD = 0.3
+UTM = "EPSG:32632"
+NORTH_UP = Affine(GSD, 0, 300_000, 0, -GSD, 5_200_000)
+RAW = {"min_area": 0, "simplify": 0, "crs": "native"}
+
+
+def write_raster(path: Path, samples, crs=UTM, transform=NORTH_UP, **changes) -> Path:
+    scale = changes.pop("scale", 1 / 254)
+    bands = np.atleast_3d(samples.T).T
+    profile = {"dtype": bands.dtype, "count": len(bands), "nodata": 255, "crs": crs, "transform": transform}
+    shape = {"height": bands.shape[1], "width": bands.shape[2]}
+    with rasterio.open(path, "w", driver="GTiff", **{**profile, **shape, **changes}) as dataset:
+        dataset.scales = (scale,) * len(bands)
+        dataset.write(bands)
+    return path
+
+
+def rectangle(shape, rows, cols, value=254):
+    samples = np.zeros(shape, np.uint8)
+    samples[slice(*rows), slice(*cols)] = value
+    return samples
+
+
+def true_area(planar, crs, x, y):
+    """Planar area in a conformal or other projection, brought to the ellipsoid by the scale there."""
+    projection = pyproj.Proj(crs)
+    return planar / projection.get_factors(*projection(x, y, inverse=True)).areal_scale
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    rng = np.random.default_rng(5)
+    rows, cols = np.indices((150, 170))
+    wave = np.sin(rows / 5) * np.cos(cols / 7) * 140 + 110 + rng.normal(0, 12, rows.shape)
+    samples = np.clip(wave, 0, 254).astype(np.uint8)
+    samples[40:60, 100:140] = 255
+    return write_raster(tmp_path_factory.mktemp("noisy") / "p.tif", samples), samples
+
+
+# ---- the frame
+
+
+def test_frame_has_the_columns_and_wgs84_by_default(noisy):
+    frame = vectorize(noisy[0], VectorizeOptions())
+    assert list(frame.columns) == ["id", "area_m2", "confidence", "geometry"]
+    assert frame.crs == "EPSG:4326"
+    assert (frame.geom_type == "Polygon").all() and frame.is_valid.all()
+    assert frame["id"].tolist() == list(range(1, len(frame) + 1))
+    assert frame["area_m2"].min() >= 5
+    assert np.array_equal(frame["area_m2"], frame["area_m2"].round(2))
+    assert frame["confidence"].between(0.5, 1).all()
+    west, south, east, north = frame.total_bounds
+    assert 6.3 < west < east < 6.4 and 46.8 < south < north < 47
+
+
+@pytest.mark.parametrize("crs", ["wgs84", "native"])
+@pytest.mark.parametrize("block", [11, 37, 64])
+def test_frame_does_not_depend_on_the_block_size(noisy, block, crs):
+    whole = vectorize(noisy[0], VectorizeOptions(min_area=1, crs=crs))
+    parts = vectorize(noisy[0], VectorizeOptions(min_area=1, crs=crs, block=block))
+    assert_geodataframe_equal(parts, whole)
+    assert (whole.geometry.to_wkb() == parts.geometry.to_wkb()).all()
+
+
+def test_ids_run_from_the_top_down(noisy):
+    frame = vectorize(noisy[0], VectorizeOptions(**RAW))
+    assert (np.diff(frame.bounds["maxy"]) <= 0).all()
+
+
+def test_progress_counts_the_blocks(noisy):
+    seen = []
+
+    def track(items, label, total):
+        assert total == 9
+        for item in items:
+            seen.append(label)
+            yield item
+
+    vectorize(noisy[0], VectorizeOptions(block=64), track=track)
+    assert len(seen) == 9
+
+
+@pytest.mark.parametrize("value", [0, 255, 126])
+def test_no_building_gives_an_empty_frame(tmp_path, value):
+    frame = vectorize(write_raster(tmp_path / "p.tif", np.full((40, 30), value, np.uint8)), VectorizeOptions())
+    assert len(frame) == 0
+    assert frame.dtypes.astype(str).to_dict() == {
+        "id": "int64",
+        "area_m2": "float64",
+        "confidence": "float64",
+        "geometry": "geometry",
+    }
+    assert frame.crs == "EPSG:4326"
+
+
+# ---- place and area
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 135])
+@pytest.mark.parametrize("east", [300_000, 500_000, 800_000])
+def test_known_rectangle_in_utm_has_its_place_and_its_area(tmp_path, degrees, east):
+    transform = Affine.translation(east, 5_200_000) @ Affine.rotation(degrees) @ Affine.scale(GSD, -GSD)
+    path = write_raster(tmp_path / "p.tif", rectangle((90, 140), (20, 70), (30, 130)), transform=transform)
+    frame = vectorize(path, VectorizeOptions(simplify=0, crs="native"))
+    outline = shapely.Polygon([transform @ corner for corner in [(30, 20), (130, 20), (130, 70), (30, 70)]])
+    assert len(frame) == 1
+    assert frame.geometry[0].hausdorff_distance(outline) < GSD
+    assert frame["area_m2"][0] == pytest.approx(true_area(outline.area, UTM, east, 5_200_000), rel=1e-3)
+    wgs84 = vectorize(path, VectorizeOptions(simplify=0))
+    assert wgs84["area_m2"][0] == pytest.approx(frame["area_m2"][0], rel=1e-3)
+    assert wgs84.to_crs(UTM).geometry[0].hausdorff_distance(frame.geometry[0]) < 0.01
+
+
+@pytest.mark.parametrize("latitude", [-75.0, 0.0, 60.0])
+def test_known_rectangle_in_degrees_has_its_area(tmp_path, latitude):
+    step = 2e-6
+    transform = Affine(step, 0, 10, 0, -step, latitude)
+    path = write_raster(tmp_path / "p.tif", rectangle((90, 140), (20, 70), (30, 130)), "EPSG:4326", transform)
+    frame = vectorize(path, VectorizeOptions(simplify=0))
+    ring = [transform @ corner for corner in [(30, 20), (130, 20), (130, 70), (30, 70)]]
+    truth, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.Polygon(ring))
+    assert frame["area_m2"][0] == pytest.approx(abs(truth), rel=2e-3)
+
+
+def test_hole_is_left_out_of_the_area(tmp_path):
+    samples = rectangle((100, 100), (10, 90), (10, 90))
+    samples[30:70, 30:70] = 0
+    frame = vectorize(write_raster(tmp_path / "p.tif", samples), VectorizeOptions(simplify=0))
+    planar = (80**2 - 40**2) * GSD**2
+    assert len(frame.geometry[0].interiors) == 1
+    assert frame["area_m2"][0] == pytest.approx(true_area(planar, UTM, 300_000, 5_200_000), rel=1e-3)
+
+
+@pytest.mark.parametrize("crs", ["native", "EPSG:3857", "epsg:25832", "EPSG:4258"])
+def test_crs_is_the_one_asked_for(noisy, crs):
+    frame = vectorize(noisy[0], VectorizeOptions(crs=crs))
+    assert frame.crs == (UTM if crs == "native" else crs.upper())
+    reference = vectorize(noisy[0], VectorizeOptions(crs="native")).to_crs(frame.crs)
+    assert frame.geom_equals_exact(reference, 1e-7 if frame.crs.is_geographic else 1e-3).all()
+    assert frame.is_valid.all()
+
+
+def test_building_on_the_antimeridian_is_cut_there(tmp_path):
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32760", always_xy=True).transform(180, -17)
+    transform = Affine(GSD, 0, x - 30 * GSD, 0, -GSD, y)
+    path = write_raster(tmp_path / "p.tif", rectangle((60, 80), (10, 50), (10, 60)), "EPSG:32760", transform)
+    native = vectorize(path, VectorizeOptions(crs="native"))
+    cut = vectorize(path, VectorizeOptions())
+    assert len(native) == 1 and len(cut) == 2
+    assert cut["area_m2"].sum() == pytest.approx(native["area_m2"].sum(), rel=1e-3)
+    assert (cut.bounds["maxx"] - cut.bounds["minx"] < 1e-3).all()
+    assert cut.total_bounds[0] == -180 and cut.total_bounds[2] == 180
+    assert cut["id"].tolist() == [1, 2]
+
+
+# ---- options that shape footprints
+
+
+def test_threshold_moves_the_outline(tmp_path):
+    ramp = np.minimum(np.arange(0, 254, 2), 254).astype(np.uint8)
+    path = write_raster(tmp_path / "p.tif", np.tile(ramp, (50, 1)))
+    for threshold in (0.2, 0.5, 0.8):
+        west = vectorize(path, VectorizeOptions(threshold, **RAW)).total_bounds[0]
+        assert (west - NORTH_UP.c) / GSD == pytest.approx(threshold * 127 + 0.5, abs=0.5)
+
+
+def test_threshold_takes_in_pixels_that_reach_it(tmp_path):
+    path = write_raster(tmp_path / "p.tif", rectangle((30, 30), (5, 25), (5, 25), 127))
+    assert len(vectorize(path, VectorizeOptions(0.5))) == 1
+    assert len(vectorize(path, VectorizeOptions(0.501))) == 0
+
+
+def test_min_area_counts_true_square_metres(tmp_path):
+    step = 1e-5
+    samples = rectangle((40, 60), (5, 15), (5, 15)) | rectangle((40, 60), (5, 35), (25, 55))
+    path = write_raster(tmp_path / "p.tif", samples, "EPSG:4326", Affine(step, 0, 10, 0, -step, 60))
+    areas = vectorize(path, VectorizeOptions(min_area=0, simplify=0))["area_m2"].tolist()
+    assert areas == pytest.approx([10 * 10 * 0.6217, 30 * 30 * 0.6217], rel=0.01)
+    assert vectorize(path, VectorizeOptions(min_area=70, simplify=0))["area_m2"].tolist() == areas[1:]
+    assert vectorize(path, VectorizeOptions(min_area=1000)).empty
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.05, 0.4, 1.5])
+def test_simplified_outlines_stay_within_the_tolerance(noisy, tolerance):
+    raw = vectorize(noisy[0], VectorizeOptions(**RAW))
+    simple = vectorize(noisy[0], VectorizeOptions(min_area=0, simplify=tolerance, crs="native"))
+    bound = GSD / 2 if tolerance is None else tolerance
+    assert len(simple) == len(raw)
+    assert simple.is_valid.all()
+    assert raw.boundary.hausdorff_distance(simple.boundary).max() <= bound * 1.01
+    assert simple.count_coordinates().sum() < 0.9 * raw.count_coordinates().sum()
+
+
+def test_simplify_is_in_metres_in_degrees_too(tmp_path):
+    step = 3e-6
+    rows, cols = np.indices((200, 300))
+    ellipse = (254 * (np.hypot((rows - 100) / 80, (cols - 150) / 120) < 1)).astype(np.uint8)
+    path = write_raster(tmp_path / "p.tif", ellipse, "EPSG:4326", Affine(step, 0, 9, 0, -step, 60))
+    raw = vectorize(path, VectorizeOptions(simplify=0)).to_crs(UTM)
+    simple = vectorize(path, VectorizeOptions(simplify=1.5)).to_crs(UTM)
+    assert 1 < raw.boundary.hausdorff_distance(simple.boundary)[0] <= 1.52
+
+
+def test_confidence_is_the_mean_probability_inside(noisy):
+    path, samples = noisy
+    frame = vectorize(path, VectorizeOptions(**RAW))
+    shapes = zip(frame.geometry, frame["id"], strict=True)
+    labels = rasterio.features.rasterize(shapes, samples.shape, transform=NORTH_UP)
+    mean = np.bincount(labels.ravel(), samples.ravel()) / np.bincount(labels.ravel()) / 254
+    assert frame["confidence"].tolist() == pytest.approx(mean[1:].tolist(), abs=6e-5)
+    assert np.ptp(mean[1:]) > 0.2
+
+
+def test_nothing_lies_on_nodata(noisy):
+    path, samples = noisy
+    frame = vectorize(path, VectorizeOptions(**RAW))
+    rows, cols = np.nonzero(samples == 255)
+    hole = geopandas.GeoSeries(shapely.box(*(NORTH_UP @ (cols, rows + 1)), *(NORTH_UP @ (cols + 1, rows))), crs=UTM)
+    assert frame.intersection(hole.union_all()).area.sum() == pytest.approx(0, abs=1e-6)
+    assert frame.distance(hole.union_all()).min() == pytest.approx(0, abs=1e-6)
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"threshold": 0}, "--threshold"),
+        ({"threshold": 1}, "--threshold"),
+        ({"threshold": math.nan}, "--threshold"),
+        ({"min_area": -1}, "--min-area"),
+        ({"min_area": math.inf}, "--min-area"),
+        ({"simplify": -0.1}, "--simplify"),
+        ({"simplify": math.nan}, "--simplify"),
+        ({"block": 0}, "--block"),
+        ({"crs": "utm"}, "--crs"),
+        ({"crs": "EPSG:1"}, "--crs"),
+        ({"crs": "EPSG:4978"}, "--crs"),
+        ({"crs": "EPSG:5773"}, "--crs"),
+    ],
+)
+def test_option_out_of_range_names_its_flag(changes, flag):
+    with pytest.raises(OptionError, match=f"^{flag} ") as caught:
+        VectorizeOptions(**changes)
+    assert "\n" not in str(caught.value)
+
+
+SMALL = np.full((20, 20), 254, np.uint8)
+ENGINEERING = 'LOCAL_CS["site",UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'
+
+
+@pytest.mark.parametrize(
+    ("samples", "changes", "says"),
+    [
+        (np.stack([SMALL] * 3), {}, "3 bands"),
+        (SMALL.astype(np.float32), {}, "float32"),
+        (SMALL.astype(np.uint16), {}, "uint16"),
+        (SMALL, {"crs": None}, "no CRS"),
+        (SMALL, {"transform": Affine(1, 0, 0, 1, 0, 0)}, "no usable geotransform"),
+        (SMALL, {"scale": 1.0}, "scale"),
+        (SMALL, {"nodata": 0}, "nodata value 0"),
+        (SMALL, {"crs": ENGINEERING}, "cannot be placed on earth"),
+        (SMALL, {"crs": "EPSG:4326"}, "cannot be placed on earth"),
+    ],
+)
+def test_raster_that_holds_no_probabilities_is_refused(tmp_path, samples, changes, says):
+    path = write_raster(tmp_path / "p.tif", samples, **changes)
+    with pytest.raises(ProbabilityError, match=says) as caught:
+        vectorize(path, VectorizeOptions())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_raster_without_geotransform_is_refused(tmp_path):
+    path = write_raster(tmp_path / "p.tif", SMALL, transform=None)
+    with pytest.raises(ProbabilityError, match="no usable geotransform"):
+        vectorize(path, VectorizeOptions())
+
+
+def test_file_that_is_no_raster_is_refused(tmp_path):
+    path = tmp_path / "p.tif"
+    with pytest.raises(ProbabilityError, match="does not exist"):
+        vectorize(path, VectorizeOptions())
+    path.write_text("no raster")
+    with pytest.raises(ProbabilityError, match="not a raster"):
+        vectorize(path, VectorizeOptions())
+    with pytest.raises(ProbabilityError, match="not a raster"):
+        vectorize(tmp_path, VectorizeOptions())
+
+
+def test_raster_cut_short_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (400, 400), np.uint8)
+    path = write_raster(tmp_path / "p.tif", noise, compress="deflate")
+    path.write_bytes(path.read_bytes()[:60_000])
+    with pytest.raises(ProbabilityError, match="damaged or cut short"):
+        vectorize(path, VectorizeOptions())
+
+
+def test_raster_that_reaches_out_of_the_target_is_refused(tmp_path):
+    path = write_raster(tmp_path / "p.tif", SMALL, "EPSG:4326", Affine(1e-5, 0, 99, 0, -1e-5, 0))
+    with pytest.raises(OptionError, match="--crs"):
+        vectorize(path, VectorizeOptions(min_area=0, crs=UTM))
