@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
+from shapely.geometry import LineString, Point, Polygon
+
 from canvas import Box
 from ground import Cover, Tree
 from houses import fill_houses
 from plan import Block, Rect
 from roofs import FLATS, SHEETS, SLATES, TILES, Part
-from shapely.geometry import LineString, Point, Polygon
 from town import QUARTER, Town
 
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from canvas import Box, Canvas, Floats, Material, Rgb, Slices, sunlit
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
+
+from canvas import Box, Canvas, Floats, Material, Rgb, Slices, sunlit
 
 LAWN = Material((98, 128, 78), (122, 136, 86), grain=0.09, mottle=0.06, patches=0.05)
 ASPHALT = Material((126, 127, 129), (144, 143, 140), grain=0.035, mottle=0.025, patches=0.025)

@@ -3,11 +3,12 @@
 from itertools import pairwise
 
 import numpy as np
+from shapely.geometry import LineString
+
 from canvas import Box
 from ground import Cover, Tree
 from plan import Rect
 from roofs import FLATS, SLATES, TILES, Part
-from shapely.geometry import LineString
 from town import QUARTER, Town
 
 Side = tuple[int, int]

@@ -10,16 +10,17 @@ import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
-from blocks import fill
-from canvas import GSD, SIZE, Box, Canvas
-from ground import MATERIALS, Street, Tree, draw_car, draw_field, draw_hedge, draw_lake, draw_streets, draw_tree
 from numpy.typing import NDArray
-from plan import Bend, lay_out
 from rasterio.enums import Resampling
-from roofs import Building, draw_building
 from shapely.affinity import affine_transform
 from shapely.geometry import Point, Polygon, box
 from shapely.geometry.base import BaseGeometry
+
+from blocks import fill
+from canvas import GSD, SIZE, Box, Canvas
+from ground import MATERIALS, Street, Tree, draw_car, draw_field, draw_hedge, draw_lake, draw_streets, draw_tree
+from plan import Bend, lay_out
+from roofs import Building, draw_building
 from town import Town
 
 SEED = 20

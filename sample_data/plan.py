@@ -6,9 +6,10 @@ Plans are made in metres (u, v) on straight axes; `Bend` carries them into the s
 from dataclasses import dataclass
 
 import numpy as np
+from shapely.geometry import LineString, Polygon
+
 from canvas import GSD, SIZE, Box
 from ground import Street
-from shapely.geometry import LineString, Polygon
 
 MIDDLE = SIZE * GSD / 2
 REACH = 420.0

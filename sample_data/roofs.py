@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from canvas import SUN_AZIMUTH, Box, Canvas, Floats, Material, Rgb, sunlit
 from shapely import set_precision, union_all
 from shapely.geometry import Polygon
+
+from canvas import SUN_AZIMUTH, Box, Canvas, Floats, Material, Rgb, sunlit
 
 TILES: tuple[Rgb, ...] = (
     (196, 138, 108),

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
+from shapely.geometry import LineString, Polygon
+
 from canvas import Box, Rgb
 from ground import Cover, Tree
 from plan import Bend, Rect
 from roofs import Building, Part
-from shapely.geometry import LineString, Polygon
 
 QUARTER = np.pi / 2
 

@@ -1,6 +1,7 @@
 """A model without training, for tests of all that is around one: bright pixels are building."""
 
 import torch
+
 from buildseg.contract import Contract
 from buildseg.model_file import Model, ModelCard
 from buildseg.networks import Architecture, NetworkOutput, SegmentationNetwork

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import attention_reference as reference
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import attention_reference as reference
 from buildseg.attention import ChannelAttention, DualAttention, PolarizedSelfAttention, PositionAttention
 from tiling.errors import OptionError
 

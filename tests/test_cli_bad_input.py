@@ -1,8 +1,8 @@
 """Bad input ends in one line that names the file and the remedy, an exit code, and no file."""
 
 import json
-import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_output_folder_is_missing(tmp_path, buildseg):
     assert "does not exist; create it first" in lines[0]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that not even root can write to")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write to")
 def test_output_folder_is_read_only(tmp_path, buildseg):
     scene = write(tmp_path / "scene.tif", **UTM)
     code, _, lines = buildseg("predict", scene, "--out", "/proc/self/b.geojson")

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from bright_model import bright_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bright_model import bright_model
 from buildseg.footprints import VectorizeOptions
 from buildseg.model_file import load_model
 from buildseg.prediction.conform import InputOptions, open_scene

@@ -47,7 +47,5 @@ def test_command_blocks_run_in_order(folder):
 
 def test_python_blocks_run(folder):
     for _, code in blocks("python"):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{code}\n{done.stderr}"

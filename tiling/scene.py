@@ -207,8 +207,9 @@ class Scene:
         try:
             yield
         except RasterioIOError as error:
+            reason = error.__cause__ or error
             raise SceneError(
-                f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again ({error})"
+                f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again ({reason})"
             ) from error
 
     def close(self) -> None:
@@ -225,36 +226,6 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _open(path: str) -> DatasetReader:
-    local = "://" not in path and not path.startswith("/vsi")
-    if local and Path(path).is_dir():
-        raise SceneError(f"{path} is a folder; name a raster file in it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-    except RasterioIOError as error:
-        if local and not Path(path).exists() and ":" not in path:
-            raise SceneError(f"{path} does not exist; check the path") from error
-        raise SceneError(f"{path} is not a raster that GDAL can read; give a GeoTIFF or the like ({error})") from error
-    if dataset.count == 0:
-        dataset.close()
-        raise SceneError(f"{path} holds several rasters; name one of them as gdalinfo lists it")
-    return dataset
-
-
-def _checked_crs(path: str, dataset: DatasetReader) -> CRS:
-    if dataset.transform.is_identity:
-        gcps, _ = dataset.gcps
-        remedy = "warp it with gdalwarp first" if gcps or dataset.rpcs else "add one, e.g. with gdal_translate -a_ullr"
-        raise SceneError(f"{path} has no geotransform, so its pixels have no place on earth; {remedy}")
-    if not dataset.crs:
-        raise SceneError(f"{path} has no CRS; assign the right one, e.g. with gdal_edit -a_srs EPSG:32632")
-    if dataset.transform.is_degenerate:
-        raise SceneError(f"{path} has a geotransform without area; mend it, e.g. with gdal_edit -a_ullr")
-    return dataset.crs
 
 
 def _resampled_length(length: int, own: float, wanted: float | None) -> int:

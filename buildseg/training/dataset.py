@@ -58,9 +58,7 @@ class TrainingCrops(Dataset[Sample]):
         """Build it where it runs: in each loader process, with random numbers of its own."""
         crop, bands, dtype, seed = self._arguments
         worker = torch.utils.data.get_worker_info()
-        return make_augment(
-            crop, bands=bands, dtype=dtype, seed=seed if worker is None else worker.seed % 2**32
-        )
+        return make_augment(crop, bands=bands, dtype=dtype, seed=seed if worker is None else worker.seed % 2**32)
 
 
 class WholeChips(Dataset[Sample]):
