@@ -20,7 +20,7 @@ from tiling import Grid, RasterProfile, RasterWriter, Scene, Strip, overlap_pixe
 from tiling.errors import OptionError, OutputError
 from tiling.output import check_writable, scratch_file
 
-_BATCH_SIZE = {"cpu": 4, "cuda": 16, "mps": 8}
+_BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
 
 
 @dataclass(frozen=True, slots=True)
