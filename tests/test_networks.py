@@ -162,9 +162,19 @@ def test_every_network_is_under_test():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_builds_with_nothing_but_its_name(name):
     network = build_network(name)
-    assert network.training
+    assert all(module.training for module in network.modules())
     assert network.architecture.encoder == NETWORKS[name].encoder
     assert json.dumps(network.architecture.options)
+
+
+def test_the_architecture_writes_out_what_was_left_to_the_defaults():
+    architecture = build_network("psa-unet", encoder="tu-resnet10t", layout="serial").architecture
+    assert architecture.options == {
+        "decoder_channels": [256, 128, 64, 32, 16],
+        "layout": "serial",
+        "form": "paper",
+        "place": "decoder",
+    }
 
 
 def test_unet_is_that_of_segmentation_models_pytorch():
