@@ -319,7 +319,7 @@ def test_without_a_hub_the_remedies_are_named_at_once(encoder, monkeypatch, tmp_
         start = time.monotonic()
         with pytest.raises(WeightsError, match=r"--encoder-weights none .* local \.safetensors") as caught:
             build_network("unet", encoder=encoder, encoder_weights="imagenet")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # the client's own retries take 27 s and more
     assert "\n" not in str(caught.value)
     assert constants.HF_HUB_OFFLINE is False
 
