@@ -20,7 +20,8 @@ def band_name(interpretation: Sequence[ColorInterp], number: int) -> str:
         ``red``, ``gray``, ... or ``band4``.
     """
     colour = interpretation[number - 1]
-    plain = colour in {ColorInterp.undefined, ColorInterp.gray} and len(interpretation) > 1
+    several = sum(other != ColorInterp.alpha for other in interpretation) > 1
+    plain = colour == ColorInterp.undefined or (several and colour == ColorInterp.gray)
     return f"band{number}" if plain else str(colour.name)
 
 
@@ -33,7 +34,7 @@ def select_bands(path: str, interpretation: Sequence[ColorInterp], wanted: Seque
     Args:
         path: The raster, for messages.
         interpretation: Its colour interpretation, band by band.
-        wanted: Colour names or numbers from 1; None takes all but alpha.
+        wanted: Colour names or numbers from 1; None, or none of them, takes all but alpha.
 
     Returns:
         Band numbers from 1.
@@ -44,7 +45,9 @@ def select_bands(path: str, interpretation: Sequence[ColorInterp], wanted: Seque
     colours = [number for number, colour in enumerate(interpretation, 1) if colour != ColorInterp.alpha]
     if interpretation[0] == ColorInterp.palette:
         raise SceneError(f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb")
-    if wanted is None:
+    if not colours:
+        raise SceneError(f"{path} has nothing but alpha; give a raster with a band of colour or gray")
+    if not wanted:
         return tuple(colours)
     by_name = {band_name(interpretation, number): number for number in colours}
     if all(band in by_name for band in wanted if isinstance(band, str)):
@@ -54,9 +57,10 @@ def select_bands(path: str, interpretation: Sequence[ColorInterp], wanted: Seque
     unnamed = not any(name in {"red", "green", "blue"} for name in by_name)
     if unnamed and len(colours) == len(wanted):
         return tuple(colours)
+    example = ",".join(str(min(place, len(colours))) for place, _ in enumerate(wanted, 1))
     raise SceneError(
         f"{path} has {_counted(len(colours))} ({', '.join(by_name)}), but {', '.join(map(str, wanted))} are needed; "
-        f"say which to use with --bands, e.g. --bands {','.join('1' for _ in wanted)}"
+        f"say which to use with --bands, e.g. --bands {example}"
     )
 
 

@@ -11,7 +11,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
-from rasterio.features import rasterize
+from rasterio.features import is_valid_geom, rasterize
 
 from tiling.grid import Window
 from tiling.scene import Scene
@@ -73,14 +73,14 @@ def rasterize_labels(shapes: Iterable[Any], shape: tuple[int, int], transform: A
     """Draw building polygons into a mask.
 
     Args:
-        shapes: Polygons in the mask's CRS.
+        shapes: Polygons in the mask's CRS; empty ones are passed over.
         shape: Rows and columns of the mask.
         transform: Its geotransform; it may be rotated.
 
     Returns:
         `BUILDING` where a pixel's centre lies in a polygon, else `BACKGROUND`.
     """
-    drawn = list(shapes)
+    drawn = [geometry for geometry in shapes if is_valid_geom(geometry)]
     if not drawn:
         return np.full(shape, BACKGROUND, np.uint8)
     mask: NDArray[np.uint8] = rasterize(

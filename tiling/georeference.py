@@ -4,14 +4,16 @@ import math
 
 import rasterio.warp
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import RasterioError
 
 from tiling.errors import SceneError
 
 WGS84 = CRS.from_epsg(4326)
 _SEMI_MAJOR = 6378137.0
 _ECCENTRICITY_SQUARED = 6.69437999014e-3
+_LOST = "its coordinates in its CRS are no place on earth; assign the right CRS, e.g. with gdal_edit -a_srs EPSG:32632"
 
 
 def ground_sample_distance(crs: CRS, transform: Affine, width: int, height: int) -> tuple[float, float]:
@@ -38,21 +40,17 @@ def ground_sample_distance(crs: CRS, transform: Affine, width: int, height: int)
     xs, ys = zip(*(transform @ point for point in points), strict=True)
     try:
         lon, lat = rasterio.warp.transform(crs, WGS84, xs, ys)
-    except (CRSError, RasterioError) as error:
-        raise SceneError(f"its CRS cannot be related to longitude and latitude ({error})") from error
-    if not all(math.isfinite(value) for value in (*lon, *lat)):
-        raise SceneError("its coordinates lie outside the area of its CRS; assign the right CRS with gdal_edit")
-    along_row = _distance(lon[0], lat[0], lon[1], lat[1])
-    along_col = _distance(lon[2], lat[2], lon[3], lat[3])
-    return along_row / (2 * reach), along_col / (2 * reach)
+    except (CPLE_BaseError, RasterioError) as error:
+        raise SceneError(_LOST) from error
+    if not all(abs(x) <= 540 and abs(y) <= 90 for x, y in zip(lon, lat, strict=True)):
+        raise SceneError(_LOST)
+    left, right, upper, lower = map(_from_centre, lon, lat)
+    return math.dist(left, right) / (2 * reach), math.dist(upper, lower) / (2 * reach)
 
 
-def _distance(lon1: float, lat1: float, lon2: float, lat2: float) -> float:
-    """Metres between near points: the local radii of curvature, good to 1e-6 over some kilometres."""
-    latitude = math.radians((lat1 + lat2) / 2)
-    curvature = 1 - _ECCENTRICITY_SQUARED * math.sin(latitude) ** 2
-    normal = _SEMI_MAJOR / math.sqrt(curvature)
-    meridian = normal * (1 - _ECCENTRICITY_SQUARED) / curvature
-    east = math.radians(math.remainder(lon2 - lon1, 360)) * normal * math.cos(latitude)
-    north = math.radians(lat2 - lat1) * meridian
-    return math.hypot(east, north)
+def _from_centre(lon: float, lat: float) -> tuple[float, float, float]:
+    """Metres from the earth's centre, where a chord of some kilometres is an arc to 1e-7, at the poles too."""
+    east, north = math.radians(lon), math.radians(lat)
+    normal = _SEMI_MAJOR / math.sqrt(1 - _ECCENTRICITY_SQUARED * math.sin(north) ** 2)
+    axis = normal * math.cos(north)
+    return axis * math.cos(east), axis * math.sin(east), normal * (1 - _ECCENTRICITY_SQUARED) * math.sin(north)

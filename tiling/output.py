@@ -1,5 +1,6 @@
 """Output files that exist only when they are whole."""
 
+import glob
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +20,18 @@ def check_writable(target: Path, *, overwrite: bool = False) -> None:
         OutputError: The folder is missing or read-only, the target is a folder, or it exists.
     """
     folder = target.parent
-    if not folder.is_dir():
-        raise OutputError(f"{target}: the folder {folder} does not exist; create it first")
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; name a file in it")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; add --overwrite to replace it, or choose another name")
     probe = _sibling(target)
     try:
+        if not folder.is_dir():
+            raise OutputError(f"{target}: the folder {folder} does not exist; create it first")
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; name a file in it")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{target} exists already; add --overwrite to replace it, or choose another name")
         probe.touch(exist_ok=False)
         probe.unlink()
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(
             f"{target}: the folder {folder} cannot be written ({error.strerror}); choose another folder"
@@ -71,7 +74,7 @@ def scratch_file(target: Path) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        for leftover in partial.parent.glob(f"{partial.name}*"):
+        for leftover in partial.parent.glob(f"{glob.escape(partial.name)}*"):
             leftover.unlink()
 
 

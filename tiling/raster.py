@@ -11,12 +11,13 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter
 
 from tiling.errors import OutputError
-from tiling.output import scratch_file, written_whole
+from tiling.output import check_writable, scratch_file, written_whole
 from tiling.scene import BLOCK_CACHE_BYTES
 
 BLOCK_SIZE = 512
@@ -109,10 +110,10 @@ def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = Fa
     Raises:
         OutputError: The target cannot be written, or the disk is full.
     """
-    with written_whole(target, overwrite=overwrite) as whole, scratch_file(target) as plain:
-        with plain_raster(plain, profile) as writer:
+    with written_whole(target, overwrite=overwrite) as whole, scratch_file(target) as plain, _writable(target):
+        with _open_for_strips(plain, profile) as writer:
             yield writer
-        with _writable(target), rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
+        with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
             rasterio.shutil.copy(
                 plain,
                 whole,
@@ -123,6 +124,7 @@ def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = Fa
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
             )
+        _check_end(whole)
 
 
 @contextmanager
@@ -139,7 +141,14 @@ def plain_raster(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
     Raises:
         OutputError: The file cannot be written, or the disk is full.
     """
-    with _writable(path), rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
+    check_writable(path, overwrite=True)
+    with _writable(path), _open_for_strips(path, profile) as writer:
+        yield writer
+
+
+@contextmanager
+def _open_for_strips(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
+    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
         dataset = rasterio.open(
             path,
             "w",
@@ -158,19 +167,27 @@ def plain_raster(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
             zlevel=1,
             bigtiff="IF_SAFER",
         )
-    with _writable(path), dataset:
+    with dataset:
         dataset.scales = (profile.scale,)
         dataset.set_band_description(1, profile.description)
         dataset.update_tags(**profile.tags)
         writer = RasterWriter(dataset)
         yield writer
         writer.finish()
+    _check_end(path)
+
+
+def _check_end(path: Path) -> None:
+    """Read the last pixel: GDAL is silent where the disk is full when a file is closed."""
+    with rasterio.open(path) as dataset:
+        dataset.read(1, window=rasterio.windows.Window(dataset.width - 1, dataset.height - 1, 1, 1))
 
 
 @contextmanager
 def _writable(path: Path) -> Iterator[None]:
     try:
         yield
-    except RasterioError as error:
+    except (CPLE_BaseError, RasterioError) as error:
         free = shutil.disk_usage(path.parent).free / 1e9
-        raise OutputError(f"{path} cannot be written ({error}); its disk has {free:.1f} GB free") from error
+        cause = error.__cause__ or error
+        raise OutputError(f"{path} cannot be written ({cause}); its disk has {free:.1f} GB free") from error

@@ -2,7 +2,6 @@
 
 import math
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +14,18 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import DatasetReader
+from rasterio.env import get_gdal_config, set_gdal_config
+from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader, MemoryFile
 
 from tiling.bands import Band, band_name, select_bands
-from tiling.errors import SceneError
+from tiling.errors import OptionError, SceneError
 from tiling.georeference import ground_sample_distance
 from tiling.grid import Window
+from tiling.opening import checked_crs, declare_nodata, open_raster
 
 BLOCK_CACHE_BYTES = 256 * 2**20
+_STRIP_CACHE_BYTES = 1024 * 2**20
 SAME_RESOLUTION = 0.1
 _MARGIN = 2
 
@@ -36,18 +38,27 @@ class SceneOptions:
         bands: Names of colours or band numbers from 1; None takes all but alpha.
         gsd: Metres per pixel to resample to; None, or a value within a tenth of the scene's own, leaves the
             pixels as they are.
-        nodata: Value of pixels that hold nothing, where the file does not say so itself.
+        nodata: Value of pixels that hold nothing. It stands in for the one that the file declares, and is added to
+            the file's mask or alpha.
+
+    Raises:
+        OptionError: The resolution is out of range.
     """
 
     bands: Sequence[Band] | None = None
     gsd: float | None = None
     nodata: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
+            raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
+
 
 class Scene:
     """A georeferenced raster, seen at one resolution, read by windows from any thread.
 
-    Every thread reads through a dataset handle of its own. Use it as a context manager, or call `close`.
+    Every thread reads through a dataset handle of its own. Use it as a context manager, or call `close`. Reading
+    limits the cache that GDAL keeps for the process.
 
     Args:
         path: A path, URL or GDAL dataset name.
@@ -72,37 +83,53 @@ class Scene:
     def __init__(self, path: str | Path, options: SceneOptions | None = None) -> None:
         options = options or SceneOptions()
         self.path = str(path)
+        self._source = self.path
+        self._virtual: MemoryFile | None = None
         self._local = threading.local()
         self._handles: list[DatasetReader] = []
         self._lock = threading.Lock()
-        dataset = self._dataset()
-        try:
-            self._describe(dataset, options)
-        except SceneError:
-            self.close()
-            raise
+        self._closed = False
+        with open_raster(self.path) as dataset:
+            self._describe_bands(dataset, options)
+            self._describe_place(dataset, options.gsd)
+            self._describe_validity(dataset, options.nodata)
 
-    def _describe(self, dataset: DatasetReader, options: SceneOptions) -> None:
-        self.crs: CRS = _checked_crs(self.path, dataset)
+    def _describe_bands(self, dataset: DatasetReader, options: SceneOptions) -> None:
         self.bands = select_bands(self.path, dataset.colorinterp, options.bands)
         self.band_names = tuple(band_name(dataset.colorinterp, number) for number in self.bands)
-        self.dtype: str = dataset.dtypes[self.bands[0] - 1]
+        types = sorted({dataset.dtypes[number - 1] for number in self.bands})
+        if len(types) > 1:
+            raise SceneError(f"{self.path}: bands of different types ({', '.join(types)}); choose others with --bands")
+        self.dtype: str = types[0]
         if np.dtype(self.dtype).kind not in "uif":
             raise SceneError(f"{self.path}: pixels of type {self.dtype} are no image; convert it to uint8 or uint16")
-        self._nodata = options.nodata
-        self._flags = [dataset.mask_flag_enums[number - 1] for number in self.bands]
+
+    def _describe_place(self, dataset: DatasetReader, gsd: float | None) -> None:
+        self.crs: CRS = checked_crs(self.path, dataset)
         try:
             self.native_gsd = ground_sample_distance(self.crs, dataset.transform, dataset.width, dataset.height)
         except SceneError as error:
             raise SceneError(f"{self.path}: {error}") from error
         self.width, self.height = (
-            _resampled_length(length, own, options.gsd)
+            _resampled_length(length, own, gsd)
             for length, own in zip((dataset.width, dataset.height), self.native_gsd, strict=True)
         )
         self._scale = (dataset.height / self.height, dataset.width / self.width)
         self._native_shape = (dataset.height, dataset.width)
         self.transform: Affine = dataset.transform @ Affine.scale(self._scale[1], self._scale[0])
         self.gsd = (self.native_gsd[0] * self._scale[1], self.native_gsd[1] * self._scale[0])
+
+    def _describe_validity(self, dataset: DatasetReader, nodata: float | None) -> None:
+        flags = {number: dataset.mask_flag_enums[number - 1] for number in self.bands}
+        shared = [number for number in self.bands if MaskFlags.per_dataset in flags[number]]
+        own = [number for number in self.bands if MaskFlags.all_valid not in flags[number]]
+        self._masks = shared[:1] or own
+        self._nodata = nodata
+        self._strip_rows, self._strip_row_bytes = _strips(dataset)
+        if nodata is not None and not shared:
+            self._virtual = declare_nodata(self.path, dataset, nodata)
+            self._source = self._virtual.name
+            self._masks = list(self.bands)
 
     def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Read a window; what lies beyond the scene is filled by reflection.
@@ -159,45 +186,44 @@ class Scene:
         factor = max(1.0, max(self._native_shape) / side)
         shape = tuple(max(1, round(length / factor)) for length in self._native_shape)
         whole = rasterio.windows.Window(0, 0, self._native_shape[1], self._native_shape[0])
+        _limit_cache(BLOCK_CACHE_BYTES)
         return self._decode(whole, (shape[0], shape[1]), Resampling.nearest)
 
     def _read(self, row: int, col: int, rows: int, cols: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         down, across = self._scale
         source = rasterio.windows.Window(col * across, row * down, cols * across, rows * down)
-        shrinks = max(down, across) > 1
-        return self._decode(source, (rows, cols), Resampling.average if shrinks else Resampling.bilinear)
+        resampling = Resampling.average if max(down, across) > 1 else Resampling.bilinear
+        _limit_cache(max(BLOCK_CACHE_BYTES, min(self._strip_bytes(source.height), _STRIP_CACHE_BYTES)))
+        return self._decode(source, (rows, cols), resampling)
+
+    def _strip_bytes(self, rows: float) -> int:
+        """What GDAL must keep, for every reader, so as not to decode strips anew for each window that they cross."""
+        readers = max(1, len(self._handles))
+        return math.ceil(readers * (rows + 2 * self._strip_rows) * self._strip_row_bytes)
 
     def _decode(
         self, source: rasterio.windows.Window, shape: tuple[int, int], resampling: Resampling
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        dataset = self._dataset()
-        with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES), self._readable():
+        with self._readable():
+            dataset = self._dataset()
             pixels = dataset.read(self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling)
-            valid = self._validity(dataset, source, pixels)
+            valid = np.ones(shape, np.bool_)
+            if self._masks:
+                masks = dataset.read_masks(self._masks, window=source, out_shape=(len(self._masks), *shape))
+                valid = (masks > 0).any(axis=0)
+        if self._nodata is not None:
+            valid &= (pixels != self._nodata).any(axis=0)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels)
             valid &= finite.all(axis=0)
             pixels = np.where(finite, pixels, 0)
         return pixels, valid
 
-    def _validity(
-        self, dataset: DatasetReader, source: rasterio.windows.Window, pixels: NDArray[np.generic]
-    ) -> NDArray[np.bool_]:
-        if self._nodata is not None:
-            return (pixels != self._nodata).any(axis=0)
-        if all(MaskFlags.all_valid in flags for flags in self._flags):
-            return np.ones(pixels.shape[1:], np.bool_)
-        shape = pixels.shape[1:]
-        if MaskFlags.per_dataset in self._flags[0]:
-            mask = dataset.read_masks(self.bands[0], window=source, out_shape=shape)
-            return np.asarray(mask > 0)
-        masks = dataset.read_masks(self.bands, window=source, out_shape=(len(self.bands), *shape))
-        return np.asarray((masks > 0).any(axis=0))
-
     def _dataset(self) -> DatasetReader:
+        if self._closed:
+            raise SceneError(f"{self.path} has been closed; open it again")
         if not hasattr(self._local, "dataset"):
-            with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
-                self._local.dataset = _open(self.path)
+            self._local.dataset = rasterio.open(self._source)
             with self._lock:
                 self._handles.append(self._local.dataset)
         return self._local.dataset
@@ -207,17 +233,20 @@ class Scene:
         try:
             yield
         except RasterioIOError as error:
-            reason = error.__cause__ or error
             raise SceneError(
-                f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again ({reason})"
+                f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again "
+                f"({error.__cause__ or error})"
             ) from error
 
     def close(self) -> None:
         """Close every thread's handle."""
         with self._lock:
+            self._closed = True
             for handle in self._handles:
                 handle.close()
             self._handles.clear()
+        if self._virtual is not None:
+            self._virtual.close()
 
     def __enter__(self) -> "Scene":
         return self
@@ -226,6 +255,20 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _limit_cache(size: int) -> None:
+    """Limit the cache of blocks, one for the whole process: an Env per read would empty it for the other threads."""
+    if get_gdal_config("GDAL_CACHEMAX") != size:
+        set_gdal_config("GDAL_CACHEMAX", size)
+
+
+def _strips(dataset: DatasetReader) -> tuple[int, int]:
+    """Rows of a strip and bytes that a row takes in GDAL's cache, its mask included; 0, 0 for a tiled raster."""
+    rows, cols = dataset.block_shapes[0]
+    if cols < dataset.width:
+        return 0, 0
+    return rows, dataset.width * (dataset.count * np.dtype(dataset.dtypes[0]).itemsize + 1)
 
 
 def _resampled_length(length: int, own: float, wanted: float | None) -> int:
