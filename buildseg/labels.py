@@ -62,7 +62,7 @@ def extent(scene: Scene) -> shapely.Polygon:
     return shapely.Polygon([scene.transform @ corner for corner in corners])
 
 
-def read_labels(path: Path, layer: str | None = None) -> Labels:
+def read_labels(path: Path, layer: str | None = None, where: str | None = None) -> Labels:
     """Read building polygons from any vector format.
 
     Broken geometry is repaired and what is no polygon is left out, both said in the log.
@@ -70,17 +70,18 @@ def read_labels(path: Path, layer: str | None = None) -> Labels:
     Args:
         path: GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet or another format that GDAL reads.
         layer: The layer to read, where the file has several.
+        where: Condition on the attributes that tells buildings from other polygons, as in SQL: ``class = 'house'``.
 
     Raises:
         LabelError: The file cannot be read, has no CRS, is empty, or holds no polygons.
     """
-    frame = _read(path, layer)
-    if frame.empty or "geometry" not in frame:
-        raise LabelError(f"{path} is empty: no building polygon in it")
+    frame = _read(path, layer, where)
+    geometry = frame.geometry[~(frame.geometry.is_empty | frame.geometry.isna())].force_2d()
+    if geometry.empty:
+        chosen = f"{path} has nothing where {where}" if where else f"{path} is empty"
+        raise LabelError(f"{chosen}; labels must be building outlines as polygons")
     if frame.crs is None:
         raise LabelError(f"{path} has no CRS; assign the right one in QGIS, or with ogr2ogr -a_srs EPSG:4326")
-    geometry = frame.geometry.force_2d()
-    geometry = geometry[~(geometry.is_empty | geometry.isna())]
     broken = ~geometry.is_valid
     if broken.any():
         logger.warning("%s: %d of %d geometries were broken and are repaired", path, broken.sum(), len(geometry))
@@ -89,32 +90,45 @@ def read_labels(path: Path, layer: str | None = None) -> Labels:
     parts = parts[~parts.is_empty]
     polygons = parts[parts.geom_type == "Polygon"]
     if polygons.empty:
-        kinds = ", ".join(sorted(set(parts.geom_type))) or "nothing"
+        kinds = ", ".join(sorted(set(parts.geom_type)))
         raise LabelError(f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons")
     if len(polygons) < len(parts):
         logger.warning("%s: %d geometries are no polygons and are left out", path, len(parts) - len(polygons))
     return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs))
 
 
-def _read(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
+def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoDataFrame:
     if not path.exists():
         raise LabelError(f"{path} does not exist; check the path of the labels")
     try:
         if path.suffix.lower() in {".parquet", ".geoparquet"}:
+            if where:
+                raise LabelError(f"{path}: --where does not work on GeoParquet; convert it to GeoPackage first")
             return geopandas.read_parquet(path)
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is None and len(layers) > 1:
-            raise LabelError(f"{path} has {len(layers)} layers ({', '.join(layers)}); choose one with --layer")
-        frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[])
+        frame: Any = pyogrio.read_dataframe(path, layer=_choose_layer(path, layer), columns=[], where=where)
+    except LabelError:
+        raise
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
-        if isinstance(error, LabelError):
-            raise
+        reason = " ".join(str(error).split())
         raise LabelError(
-            f"{path} is not a vector file that can be read; give GeoJSON, GPKG or the like ({error})"
+            f"{path} is not a vector file that can be read; give GeoJSON, GPKG or the like ({reason})"
         ) from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise LabelError(f"{path} is a table without geometry; labels must be building outlines as polygons")
     return frame
+
+
+def _choose_layer(path: Path, wanted: str | None) -> str | None:
+    """Find the layer to read; tables without geometry, such as the styles that QGIS saves, are no choice."""
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if wanted is None and len(layers) <= 1:
+        return next(iter(layers), None)
+    if wanted not in layers:
+        missing = "" if wanted is None else f", but none named {wanted}"
+        raise LabelError(
+            f"{path} has {len(layers)} layers ({', '.join(layers)}){missing}; choose one of them with --layer"
+        )
+    return wanted
 
 
 def _pyproj_crs(crs: CRS) -> str:

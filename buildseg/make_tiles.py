@@ -1,7 +1,7 @@
 """Cuts labelled scenes into a tiles folder to train on."""
 
 import json
-import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import geopandas
 import shapely
+from rasterio.errors import RasterioIOError
 from rasterio.warp import transform_geom
 
 from buildseg import __version__
@@ -21,8 +22,6 @@ from buildseg.tiles import INDEX, RECORD, RECORD_VERSION
 from tiling import Chip, Grid, Scene, SceneOptions, Window, cut_chip, overlap_pixels, write_chip
 from tiling.errors import OptionError, OutputError, SceneError, TilesError
 from tiling.georeference import WGS84
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,10 @@ class TileOptions:
             raise OptionError(f"--min-building {self.min_building:g} is out of range; give a share from 0 to 1")
         if not 0 < self.val_fraction < 1:
             raise OptionError(f"--val-fraction {self.val_fraction:g} is out of range; give a share such as 0.1")
-        if self.gsd is not None and self.gsd <= 0:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
+        if self.seed < 0:
+            raise OptionError(f"--seed {self.seed} is out of range; give 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class _Cut:
 
 
 def make_tiles(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     labels: Labels,
     out: Path,
     options: TileOptions | None = None,
@@ -104,7 +105,7 @@ def make_tiles(
     """Cut scenes and their labels into chips, split by place into train and val.
 
     Args:
-        paths: Scenes of one kind (bands and type).
+        paths: Scenes of one kind (bands and type): paths, URLs or GDAL dataset names.
         labels: Building polygons that cover them.
         out: Folder to make. It appears only when whole.
         options: How to cut.
@@ -115,7 +116,7 @@ def make_tiles(
         SceneError: A scene cannot be read, or scenes are of different kinds.
         LabelError: A scene lies outside its labels.
         TilesError: Nothing is left to train or validate on.
-        OutputError: The folder exists or cannot be made.
+        OutputError: The folder exists or cannot be written.
     """
     options = options or TileOptions()
     with ExitStack() as stack:
@@ -160,6 +161,11 @@ def _sort_into_splits(
     if not cuts:
         raise TilesError("no chip is left: every window is nodata or below --min-building; lower --min-building")
     splits = split_by_blocks([cut.outline for cut in cuts], options.val_fraction, options.seed)
+    if "train" not in splits:
+        raise TilesError(
+            f"{len(cuts)} chips that share their ground cannot be parted into some to train and some to validate on; "
+            "use a smaller --size or --overlap, or tile more scenes"
+        )
     for folder in ("train", "val"):
         for kind in ("images", "masks"):
             (staging / folder / kind).mkdir(parents=True)
@@ -272,5 +278,7 @@ def _made_whole(out: Path, *, overwrite: bool) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         staging.rename(out)
+    except RasterioIOError as error:
+        raise OutputError(f"{out} cannot be written ({error}); is the disk full?") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

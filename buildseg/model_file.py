@@ -87,9 +87,8 @@ def load_model(path: Path | None = None) -> Model:
             return load_model(shipped)
     card = read_card(path)
     arguments = dict(card.architecture)
-    options = arguments.pop("options", {})
     try:
-        network = build_network(arguments.pop("name"), **arguments, **options)
+        network = build_network(arguments.pop("name"), **arguments.pop("options", {}), **arguments)
         with safetensors.safe_open(path, framework="pt") as file:
             network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (BuildsegError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -112,10 +111,10 @@ def read_card(path: Path) -> ModelCard:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[_KEY])
-        version = record["format"]
+        version = int(record["format"])
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(
-            f"{path} is not a buildseg model file; give the .safetensors file that buildseg train wrote"
+            f"{path} is not a buildseg model file, or is cut short; give a .safetensors file that buildseg train wrote"
         ) from error
     if version > FORMAT_VERSION:
         raise ModelFileError(
@@ -124,12 +123,12 @@ def read_card(path: Path) -> ModelCard:
         )
     try:
         return ModelCard(
-            architecture=record["architecture"],
+            architecture=dict(record["architecture"]),
             contract=Contract(**record["contract"]),
-            training=record["training"],
-            scores=record["scores"],
+            training=dict(record["training"]),
+            scores=dict(record["scores"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its description is damaged ({error}); get the file again") from error
 
 

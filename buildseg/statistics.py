@@ -22,8 +22,8 @@ class BandStatistics:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
+        object.__setattr__(self, "std", tuple(map(float, self.std)))
 
     @classmethod
     def of(cls, pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> "BandStatistics":
@@ -33,11 +33,14 @@ class BandStatistics:
             pixels: Shape (bands, rows, cols).
             valid: Shape (rows, cols); other pixels do not count.
         """
-        chosen = pixels[:, valid].astype(np.float64)
-        if not chosen.size:
+        chosen = (pixels.reshape(len(pixels), -1) if valid.all() else pixels[:, valid]).astype(np.float64)
+        count = chosen.shape[1]
+        if not count:
             zeros = (0.0,) * len(pixels)
             return cls(0, zeros, zeros)
-        return cls(chosen.shape[1], tuple(chosen.mean(axis=1).tolist()), tuple(chosen.std(axis=1).tolist()))
+        mean = chosen.mean(axis=1)
+        chosen -= mean[:, None]
+        return cls(count, tuple(mean), tuple(np.sqrt(np.einsum("bn,bn->b", chosen, chosen) / count)))
 
     @classmethod
     def merged(cls, parts: Sequence["BandStatistics"]) -> "BandStatistics":
@@ -52,4 +55,4 @@ class BandStatistics:
         mean = (share * means).sum(axis=0)
         within = np.array([part.std for part in parts]) ** 2
         std = np.sqrt((share * (within + (means - mean) ** 2)).sum(axis=0))
-        return cls(int(counts.sum()), tuple(mean.tolist()), tuple(std.tolist()))
+        return cls(int(counts.sum()), tuple(mean), tuple(std))

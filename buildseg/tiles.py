@@ -1,13 +1,11 @@
 """Tiles: folders of chips and masks to train on, as `buildseg tile` or anybody else made them."""
 
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -20,8 +18,6 @@ from buildseg.statistics import BandStatistics
 from tiling.bands import band_name
 from tiling.errors import SceneError, TilesError
 from tiling.georeference import ground_sample_distance
-
-logger = logging.getLogger(__name__)
 
 RECORD = "tiles.json"
 INDEX = "index.geojson"
@@ -75,6 +71,25 @@ class Tiles:
         return float(np.median(known)) if known else None
 
 
+_Kind = tuple[tuple[str, ...], str]
+"""Names of the bands and type of the pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A chip with what its image says of itself.
+
+    Attributes:
+        chip: The files.
+        kind: Of the image.
+        statistics: Of the image, where they were wanted.
+    """
+
+    chip: ChipFile
+    kind: _Kind
+    statistics: BandStatistics | None
+
+
 def open_tiles(folders: Sequence[Path], *, val_fraction: float = 0.1) -> Tiles:
     """Open tiles folders as one.
 
@@ -94,8 +109,8 @@ def open_tiles(folders: Sequence[Path], *, val_fraction: float = 0.1) -> Tiles:
     for other in opened[1:]:
         if (other.bands, other.dtype) != (first.bands, first.dtype):
             raise TilesError(
-                f"{other.folders[0]} holds {', '.join(other.bands)} as {other.dtype}, but {first.folders[0]} "
-                f"{', '.join(first.bands)} as {first.dtype}; train on tiles of one kind"
+                f"{other.folders[0]} holds {_said((other.bands, other.dtype))}, but {first.folders[0]} "
+                f"{_said((first.bands, first.dtype))}; train on tiles of one kind"
             )
     return Tiles(
         folders=tuple(folders),
@@ -111,14 +126,14 @@ def read_image(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Read an image of a chip.
 
     Returns:
-        Pixels of shape (bands, rows, cols) without alpha, and validity of shape (rows, cols).
+        Pixels of shape (bands, rows, cols) without alpha, 0 where no number stood, and validity of shape (rows, cols):
+        False on nodata, transparent or masked pixels.
 
     Raises:
         TilesError: The file cannot be read.
     """
     with _opened(path) as dataset:
-        pixels = dataset.read(_colours(dataset))
-        return pixels, dataset.dataset_mask() > 0
+        return _read(dataset)
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -139,61 +154,91 @@ def _open_folder(folder: Path, val_fraction: float) -> Tiles:
         raise TilesError(
             f"{folder} is not a folder; make tiles with: buildseg tile SCENE --labels LABELS --out {folder}"
         )
+    pairs = _split_pairs(folder, val_fraction)
+    if not all(pairs):
+        raise TilesError(
+            f"{folder} has {len(pairs[0])} chips to train and {len(pairs[1])} to validate on, and needs one of each at "
+            "least; tile more scenes, or smaller windows"
+        )
+    statistics = _recorded_statistics(folder)
+    step = max(1, len(pairs[0]) // _STATISTICS_IMAGES)
+    with rasterio.Env():
+        train = [_look(*pair, measure=statistics is None and index % step == 0) for index, pair in enumerate(pairs[0])]
+        val = [_look(*pair, measure=False) for pair in pairs[1]]
+    bands, dtype = _common_kind([*train, *val])
+    measured = statistics or BandStatistics.merged([look.statistics for look in train if look.statistics])
+    return Tiles(
+        (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, measured
+    )
+
+
+def _split_pairs(folder: Path, val_fraction: float) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
+    """Find image and mask of the chips to train on and of those to validate on."""
     if (folder / "train").is_dir():
         train, val = (_pairs(folder / split) if (folder / split).is_dir() else [] for split in SPLITS)
-    else:
-        chips = _pairs(folder)
-        kept = len(chips) - max(1, round(len(chips) * val_fraction))
-        train, val = chips[:kept], chips[kept:]
-    if not train or not val:
-        raise TilesError(
-            f"{folder} has {len(train)} chips to train and {len(val)} to validate on, and needs one of each at least; "
-            "tile more scenes, or smaller windows"
-        )
-    bands, dtype = _common_kind([*train, *val])
-    return Tiles((folder,), tuple(train), tuple(val), bands, dtype, _statistics(folder, train))
+        return train, val
+    chips = _pairs(folder)
+    kept = len(chips) - max(1, round(len(chips) * val_fraction))
+    return chips[:kept], chips[kept:]
 
 
-def _pairs(folder: Path) -> list[ChipFile]:
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     images, masks = (_by_stem(folder / name) for name in ("images", "masks"))
     if not images:
         raise TilesError(f"{folder} holds no images; expected GeoTIFF, PNG or JPEG files in {folder / 'images'}")
     if missing := sorted(images.keys() - masks.keys()):
         raise TilesError(
-            f"{images[missing[0]]} has no mask of the same name in {folder / 'masks'} ({len(missing)} without one)"
+            f"{images[missing[0]]} has no mask of the same name in {folder / 'masks'} ({len(missing)} without one); "
+            "add it, or take the image out"
         )
-    values: set[int] = set()
-    chips = []
-    for stem in sorted(images):
-        chips.append(_pair(images[stem], masks[stem], values))
-    return chips
+    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise TilesError(f"{folder} does not exist; tiles are a folder with images/ and masks/ in it")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
+    files = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return {path.stem: path for path in files if path.suffix.lower() in _SUFFIXES}
 
 
-def _pair(image: Path, mask: Path, seen: set[int]) -> ChipFile:
+def _look(image: Path, mask: Path, *, measure: bool) -> _Look:
+    """Open a chip's files once: check them against each other and note what the image is."""
     with _opened(image) as pixels, _opened(mask) as label:
         if pixels.shape != label.shape:
             raise TilesError(
                 f"{image} is {pixels.width} x {pixels.height} pixels but {mask} is {label.width} x {label.height}; "
                 "image and mask must have the same size"
             )
-        _check_mask(mask, label.read(), seen)
-        return ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape)
+        _check_mask(mask, label.read(_colours(label)))
+        chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape)
+        return _Look(chip, _kind(image, pixels), BandStatistics.of(*_read(pixels)) if measure else None)
 
 
-def _check_mask(path: Path, bands: NDArray[np.generic], seen: set[int]) -> None:
-    if (bands != bands[0]).any():
+def _check_mask(path: Path, bands: NDArray[np.generic]) -> None:
+    if len(bands) > 1 and (bands != bands[0]).any():
         raise TilesError(f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building")
-    seen.update(int(value) for value in np.unique(bands[0]))
-    if not (seen <= {0, 1} or seen <= {0, 255}):
+    values = np.unique(bands[0])
+    if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
         raise TilesError(
-            f"{path}: masks must hold 0 for background and 255 (or 1) for building, but hold {sorted(seen)[:6]}"
+            f"{path} holds {', '.join(map(str, values[:6]))}; masks must hold 0 for background and 255 (or 1) for "
+            "building, and be PNG or TIFF, because JPEG blurs them"
         )
+
+
+def _kind(path: Path, dataset: DatasetReader) -> _Kind:
+    if ColorInterp.palette in dataset.colorinterp:
+        raise TilesError(f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb")
+    if np.dtype(dataset.dtypes[0]).kind not in "uif":
+        raise TilesError(f"{path}: pixels of type {dataset.dtypes[0]} are no image; convert it to uint8 or uint16")
+    return tuple(band_name(dataset.colorinterp, number) for number in _colours(dataset)), dataset.dtypes[0]
+
+
+def _read(dataset: DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    pixels, valid = dataset.read(_colours(dataset)), dataset.dataset_mask() > 0
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels)
+        return np.where(finite, pixels, 0), valid & finite.all(axis=0)
+    return pixels, valid
 
 
 def _gsd(dataset: DatasetReader) -> float | None:
@@ -206,40 +251,34 @@ def _gsd(dataset: DatasetReader) -> float | None:
     return float(np.sqrt(across * down))
 
 
-def _common_kind(chips: Sequence[ChipFile]) -> tuple[tuple[str, ...], str]:
-    kinds: dict[tuple[tuple[str, ...], str], Path] = {}
-    for chip in chips:
-        with _opened(chip.image) as dataset:
-            numbers = _colours(dataset)
-            names = tuple(band_name(dataset.colorinterp, number) for number in numbers)
-            kinds.setdefault((names, dataset.dtypes[0]), chip.image)
-    if len(kinds) > 1:
-        (first, one), (second, other) = list(kinds.items())[:2]
-        raise TilesError(
-            f"{one} holds {', '.join(first[0])} as {first[1]}, but {other} {', '.join(second[0])} as {second[1]}; "
-            "all images must be of one kind"
-        )
-    return next(iter(kinds))
+def _common_kind(looks: Sequence[_Look]) -> _Kind:
+    first = looks[0]
+    for other in looks:
+        if other.kind != first.kind:
+            raise TilesError(
+                f"{first.chip.image} holds {_said(first.kind)}, but {other.chip.image} {_said(other.kind)}; "
+                "all images must be of one kind"
+            )
+    return first.kind
 
 
-def _statistics(folder: Path, train: Sequence[ChipFile]) -> BandStatistics:
+def _said(kind: _Kind) -> str:
+    return f"{', '.join(kind[0])} as {kind[1]}"
+
+
+def _recorded_statistics(folder: Path) -> BandStatistics | None:
     record = folder / RECORD
-    if record.exists():
-        return BandStatistics(**_read_record(record)["statistics"])
-    step = max(1, len(train) // _STATISTICS_IMAGES)
-    return BandStatistics.merged([BandStatistics.of(*read_image(chip.image)) for chip in train[::step]])
-
-
-def _read_record(record: Path) -> dict[str, Any]:
+    if not record.exists():
+        return None
     try:
-        content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        version = content["version"]
-        content["statistics"]["mean"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        newer = int(content["version"]) > RECORD_VERSION
+        statistics = None if newer else BandStatistics(**content["statistics"])
+    except (ValueError, KeyError, TypeError) as error:
         raise TilesError(f"{record} is damaged; make the tiles again with buildseg tile") from error
-    if version > RECORD_VERSION:
-        raise TilesError(f"{record} comes from a newer buildseg (version {version}); update buildseg")
-    return content
+    if statistics is None:
+        raise TilesError(f"{record} comes from a newer buildseg (version {content['version']}); update buildseg")
+    return statistics
 
 
 def _colours(dataset: DatasetReader) -> list[int]:

@@ -10,10 +10,13 @@ from .progress import show_progress
 
 
 def tile(
-    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...", help="Georeferenced rasters of one kind.")],
+    scenes: Annotated[list[str], typer.Argument(metavar="SCENE...", help="Georeferenced rasters of one kind.")],
     labels: Annotated[Path, typer.Option("--labels", "-l", help="Building polygons: any vector format, any CRS.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
     layer: Annotated[str | None, typer.Option(help="Layer of the labels, where the file has several.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Which labels are buildings, such as: \"class = 'house'\".")
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of a chip in pixels.")] = 512,
     overlap: Annotated[float, typer.Option(help="Fraction of a chip that neighbours share.")] = 0.0,
     min_building: Annotated[
@@ -44,7 +47,7 @@ def tile(
         bands=parse_bands(bands),
         seed=seed,
     )
-    made = make_tiles(scenes, read_labels(labels, layer), out, options, overwrite=overwrite, track=show_progress)
+    made = make_tiles(scenes, read_labels(labels, layer, where), out, options, overwrite=overwrite, track=show_progress)
     typer.echo(
         f"{out}: {made.train} chips to train, {made.val} to validate ({made.dropped} between them left out), "
         f"{made.building_share:.1%} building, {made.gsd:.2g} m per pixel"
