@@ -16,6 +16,7 @@ from tiling.errors import OptionError, ProbabilityError
 GSD = 0.3
 UTM = "EPSG:32632"
 NORTH_UP = Affine(GSD, 0, 300_000, 0, -GSD, 5_200_000)
+SMALL = np.full((20, 20), 254, np.uint8)
 RAW = {"min_area": 0, "simplify": 0, "crs": "native"}
 
 
@@ -235,6 +236,13 @@ def test_nothing_lies_on_nodata(noisy):
     assert frame.distance(hole.union_all()).min() == pytest.approx(0, abs=1e-6)
 
 
+def test_certain_buildings_reach_the_edge_of_the_raster_and_no_farther(tmp_path):
+    frame = vectorize(write_raster(tmp_path / "p.tif", SMALL), VectorizeOptions(**RAW))
+    reach = len(SMALL) * GSD
+    expected = (NORTH_UP.c, NORTH_UP.f - reach, NORTH_UP.c + reach, NORTH_UP.f)
+    assert frame.total_bounds.tolist() == pytest.approx(expected, abs=1e-9)
+
+
 # ---- refusals
 
 
@@ -261,7 +269,6 @@ def test_option_out_of_range_names_its_flag(changes, flag):
     assert "\n" not in str(caught.value)
 
 
-SMALL = np.full((20, 20), 254, np.uint8)
 ENGINEERING = 'LOCAL_CS["site",UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'
 
 
