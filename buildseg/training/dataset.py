@@ -40,7 +40,7 @@ class TrainingCrops(Dataset[Sample]):
 
     def __init__(self, chips: Sequence[ChipFile], contract: Contract, crop: int, seed: int) -> None:
         self._contract = contract
-        self._chips = [chip for chip in chips for _ in range(_crops_in(chip, contract, crop))]
+        self._chips = [chip for chip in chips for _ in range(max(1, round(pixels_of(chip, contract) / crop**2)))]
         self._arguments = (crop, len(contract.bands), contract.dtype, seed)
         self._augment: Augment | None = None
 
@@ -84,13 +84,16 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
     """Read a chip at the contract's resolution.
 
     Returns:
-        Pixels of shape (rows, cols, bands) in their own type, and target of shape (rows, cols): 0, 1, or `IGNORE`
-        where the image holds nothing.
+        Pixels of shape (rows, cols, bands), uint8 or else float32, and target of shape (rows, cols): 0, 1, or `IGNORE`
+        where the image holds nothing. There the pixels are at the training mean, so that they lend nothing to their
+        neighbours when these are resampled or blurred.
     """
     pixels, valid = read_image(chip.image)
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)  # OpenCV does not know all types
+    pixels[:, ~valid] = np.asarray(contract.mean)[:, None]
     target = np.where(valid, read_mask(chip.mask).astype(np.uint8), np.uint8(IGNORE))
-    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
-    return resample(pixels.transpose(1, 2, 0), target, factor)
+    return resample(pixels.transpose(1, 2, 0), target, _magnification(chip, contract))
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -104,12 +107,17 @@ def collate(samples: Sequence[Sample]) -> Sample:
     return Sample(torch.stack(images), torch.stack(targets))
 
 
-def _crops_in(chip: ChipFile, contract: Contract, crop: int) -> int:
-    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+def pixels_of(chip: ChipFile, contract: Contract) -> float:
+    """Count the pixels of a chip at the contract's resolution."""
     rows, cols = chip.shape
-    return max(1, round(rows * cols * factor**2 / crop**2))
+    return rows * cols * _magnification(chip, contract) ** 2
+
+
+def _magnification(chip: ChipFile, contract: Contract) -> float:
+    return chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
 
 
 def _as_sample(pixels: NDArray[np.generic], target: NDArray[np.uint8], contract: Contract) -> Sample:
     scaled = contract.scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    scaled *= target != IGNORE  # as prediction does with nodata
     return Sample(torch.from_numpy(scaled), torch.from_numpy(np.ascontiguousarray(target)))

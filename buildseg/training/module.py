@@ -1,6 +1,7 @@
 """The training step, the same for every network."""
 
 import math
+from typing import Any
 
 import lightning
 import torch
@@ -28,12 +29,13 @@ class SegmentationModule(lightning.LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self._options = options
+        settings: dict[str, Any] = {"ignore_index": IGNORE, "validate_args": False}
         self.scores = MetricCollection(
             {
-                "iou": BinaryJaccardIndex(ignore_index=IGNORE),
-                "f1": BinaryF1Score(ignore_index=IGNORE),
-                "precision": BinaryPrecision(ignore_index=IGNORE),
-                "recall": BinaryRecall(ignore_index=IGNORE),
+                "iou": BinaryJaccardIndex(**settings),
+                "f1": BinaryF1Score(**settings),
+                "precision": BinaryPrecision(**settings),
+                "recall": BinaryRecall(**settings),
             },
             prefix="val_",
         )
@@ -55,7 +57,8 @@ class SegmentationModule(lightning.LightningModule):
     def validation_step(self, batch: Sample, batch_index: int) -> None:
         """Score a batch of whole chips."""
         logits = self.network(_channels_last(batch.image))
-        self.scores.update(logits.float().squeeze(1), batch.target)
+        # As 0 and 1: given scores, the metrics would take a batch that happens to lie within 0..1 for probabilities.
+        self.scores.update((logits.squeeze(1) > 0).to(torch.uint8), batch.target)
         self.log("val_loss", bce_dice_loss(logits, batch.target), batch_size=len(batch.image))
 
     def on_validation_epoch_end(self) -> None:

@@ -1,5 +1,6 @@
 """Everything that decides how a training run goes."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,7 +42,7 @@ class TrainOptions:
         gsd: Metres per pixel to train at; None takes the tiles' own.
         learning_rate: Peak of the schedule: linear warm-up, then cosine decay.
         weight_decay: Of AdamW.
-        warmup: Share of the steps that warm up, 0 up to 1.
+        warmup: Share of the steps that warm up, 0 to 1.
         precision: Arithmetic; ``auto`` mixes in half precision where the device is fast at it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         workers: Processes that load chips.
@@ -74,10 +75,14 @@ class TrainOptions:
         for flag, side in (("--crop", self.crop), ("--window", self.window)):
             if side is not None and (side < 64 or side % 32):
                 raise OptionError(f"{flag} {side} does not suit the networks; give a multiple of 32, 64 or more")
-        if self.gsd is not None and self.gsd <= 0:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise OptionError(f"--learning-rate {self.learning_rate:g} is out of range; give a number above 0")
+        if not 0 <= self.warmup <= 1:
+            raise OptionError(f"a warm-up of {self.warmup:g} is out of range; give a share of the steps from 0 to 1")
+        if not 0 <= self.seed < 2**32:
+            raise OptionError(f"--seed {self.seed} is out of range; give 0 to {2**32 - 1}")
         if self.workers < 0:
             raise OptionError(f"--workers {self.workers} is out of range; give 0 or more")
         for flag, value, allowed in (

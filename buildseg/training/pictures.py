@@ -5,12 +5,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from buildseg.training.losses import IGNORE
 from tiling.output import written_whole
 
 FOUND, MISSED, FALSE = (0.13, 0.65, 0.30), (0.12, 0.40, 0.85), (0.90, 0.20, 0.15)
+_NAMES = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_iou": "validation IoU",
+    "val_f1": "validation F1",
+}
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -26,20 +34,21 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     for axes, names in ((loss, ("train_loss", "val_loss")), (score, ("val_iou", "val_f1"))):
         for name in names:
             values = [entry.get(name, np.nan) for entry in history]
-            axes.plot(epochs, values, marker=".", label=f"{name} ({values[-1]:.3f})")
+            axes.plot(epochs, values, marker=".", label=f"{_NAMES[name]} ({values[-1]:.3f})")
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
-    loss.set_title("loss: binary cross-entropy + Dice")
+    loss.set_title("binary cross-entropy + Dice")
     best = max(range(len(history)), key=lambda index: history[index].get("val_iou", 0.0))
-    score.set_title(f"validation, best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
+    score.set_title(f"best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
     score.set_ylim(0, 1)
     score.axvline(best + 1, color="gray", linestyle=":")
     _save(figure, path)
 
 
 def draw_examples(
-    path: Path, examples: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]]
+    path: Path, examples: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]], title: str
 ) -> None:
     """Draw images beside truth and prediction.
 
@@ -47,20 +56,23 @@ def draw_examples(
         path: PNG to write.
         examples: For each row of the picture: image (rows, cols, 3) in 0..1, target (rows, cols) with 0, 1 and
             `IGNORE`, and probability (rows, cols) in 0..1.
+        title: Of the whole picture.
     """
-    figure = Figure(figsize=(12, 3 * len(examples)), layout="constrained")
+    figure = Figure(figsize=(12, 3 * len(examples) + 1), layout="constrained")
+    figure.suptitle(title)
     panels = figure.subplots(len(examples), 4, squeeze=False)
-    titles = ("image", "truth", "probability", "green found, blue missed, red false")
-    for axes, title in zip(panels[0], titles, strict=True):
-        axes.set_title(title)
+    for axes, name in zip(panels[0], ("image", "truth", "probability", "prediction"), strict=True):
+        axes.set_title(name)
     for row, (image, target, probability) in zip(panels, examples, strict=True):
-        truth = np.ma.masked_equal(target, IGNORE)
         row[0].imshow(image)
-        row[1].imshow(truth, cmap="gray", vmin=0, vmax=1)
+        row[1].imshow(np.where(target == IGNORE, 0.5, target), cmap="gray", vmin=0, vmax=1)
         row[2].imshow(probability, cmap="magma", vmin=0, vmax=1)
         row[3].imshow(_compare(image, target, probability))
         for axes in row:
             axes.set_axis_off()
+    colours = {"found": FOUND, "missed": MISSED, "falsely found": FALSE}
+    patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
     _save(figure, path)
 
 

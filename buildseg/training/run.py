@@ -2,16 +2,19 @@
 
 import json
 import logging
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader, RandomSampler
 
 from buildseg import __version__
 from buildseg.contract import Contract
@@ -19,15 +22,18 @@ from buildseg.devices import fast_half_precision, resolve_device
 from buildseg.model_file import ModelCard, load_model
 from buildseg.networks import SegmentationNetwork, build_network
 from buildseg.tiles import Tiles
-from buildseg.training.callbacks import BEST, RunRecorder
-from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, collate
+from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, RunRecorder
+from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, collate, pixels_of
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from tiling.errors import OptionError, OutputError
 
+_Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 OPTIONS_FILE = "options.json"
 DEFAULT_WINDOW = 512
-_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_EVENTS = "events.out.tfevents.*"
+_PRECISION: dict[str, _Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +79,27 @@ def train(
     """
     choice, options = choice or NetworkChoice(), options or TrainOptions()
     device = resolve_device(options.device)
+    precision = _precision(options, device)
+    _check_folder(out, overwrite=overwrite)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     network, start = _first_network(choice, tiles)
-    _make_folder(out, overwrite=overwrite)
-    crop = options.crop or default_crop(tiles)
     contract = make_contract(tiles, options, start)
-    card = ModelCard(
-        architecture=asdict(network.architecture),
-        contract=contract,
-        training=_provenance(tiles, choice, options, crop) | ({"started_from": start.training} if start else {}),
-    )
-    (out / OPTIONS_FILE).write_text(json.dumps(card.training, indent=2) + "\n", encoding="utf-8")
+    crop = options.crop or default_crop(tiles, contract)
+    provenance = _provenance(tiles, choice, options, crop) | ({"started_from": start.training} if start else {})
+    card = ModelCard(asdict(network.architecture), contract, provenance)
     val = WholeChips(tiles.val, contract)
     recorder = RunRecorder(out, card, val, getattr(torch, options.storage))
-    trainer = _trainer(out, options, device, recorder, show_progress=show_progress)
     loaders = (
-        _loader(TrainingCrops(tiles.train, contract, crop, options.seed), options, train=True),
-        _loader(val, options, train=False),
+        _train_loader(TrainingCrops(tiles.train, contract, crop, options.seed), options),
+        _val_loader(val, options, max(pixels_of(chip, contract) for chip in tiles.val) / crop**2),
     )
-    with warnings.catch_warnings():
-        # Lightning's advice on worker counts and logging intervals is for its programmers, not for our users.
-        warnings.filterwarnings("ignore", module="lightning")
+    _make_folder(out)
+    (out / OPTIONS_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    callbacks: list[Callback] = [recorder, RichProgressBar(leave=True)] if show_progress else [recorder]
+    with _quiet_lightning():
+        trainer = _trainer(out, options.epochs, device, precision, callbacks)
         trainer.fit(SegmentationModule(network, options), *loaders)
+    (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
     return TrainResult(out / BEST, recorder.best)
 
 
@@ -141,34 +146,38 @@ def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNet
     return model.network.train(), model.card
 
 
-def default_crop(tiles: Tiles) -> int:
-    """Choose the crop: the chips' usual side, at most 512, in steps of 32 and at least 64."""
-    sides = sorted(min(chip.shape) for chip in tiles.train)
-    return max(64, min(512, sides[len(sides) // 2]) // 32 * 32)
+def default_crop(tiles: Tiles, contract: Contract) -> int:
+    """Choose the crop: the chips' usual side as the network sees them, at most 512, in steps of 32, at least 64."""
+    areas = sorted(pixels_of(chip, contract) for chip in tiles.train)
+    side = round(math.sqrt(areas[len(areas) // 2]))
+    return max(64, min(512, side) // 32 * 32)
+
+
+def _precision(options: TrainOptions, device: torch.device) -> _Precision:
+    name = options.precision
+    if name == "auto":
+        name = fast_half_precision(device) or "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise OptionError("--precision fp16 needs a GPU; use --precision bf16, fp32 or auto")
+    return _PRECISION[name]
 
 
 def _trainer(
-    out: Path, options: TrainOptions, device: torch.device, recorder: RunRecorder, *, show_progress: bool
+    out: Path,
+    epochs: int,
+    device: torch.device,
+    precision: _Precision,
+    callbacks: list[Callback],
 ) -> lightning.Trainer:
-    precision = options.precision
-    if precision == "auto":
-        precision = fast_half_precision(device) or "fp32"
-    loggers: Sequence[Logger] = (
-        CSVLogger(out, name="", version=""),
-        TensorBoardLogger(out, name="", version="", default_hp_metric=False),
-    )
-    callbacks: list[Callback] = [recorder, RichProgressBar(leave=True)] if show_progress else [recorder]
-    quiet = logging.getLogger("lightning.pytorch")
-    quiet.setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator=device.type,
-        devices=1,
-        precision=_PRECISION[precision],  # type: ignore[arg-type]
-        max_epochs=options.epochs,
-        logger=loggers,
+        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        precision=precision,
+        max_epochs=epochs,
+        logger=TensorBoardLogger(out, name="", version="", default_hp_metric=False),
         callbacks=callbacks,
         enable_checkpointing=False,
-        enable_progress_bar=show_progress,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -176,38 +185,70 @@ def _trainer(
     )
 
 
-def _loader(dataset: TrainingCrops | WholeChips, options: TrainOptions, *, train: bool) -> DataLoader[Sample]:
-    workers = options.workers
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice, which is for its programmers, from our users, and let Ctrl-C be an interrupt."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            yield
+        except SystemExit as stopped:
+            raise KeyboardInterrupt from stopped
+
+
+def _train_loader(crops: TrainingCrops, options: TrainOptions) -> DataLoader[Sample]:
+    """Shuffle; every batch is a full one, for the sake of batch normalisation, so that few crops come repeatedly."""
+    count = max(len(crops), options.batch_size)
+    return _loader(crops, options.workers, options.batch_size, RandomSampler(crops, num_samples=count))
+
+
+def _val_loader(chips: WholeChips, options: TrainOptions, crops_per_chip: float) -> DataLoader[Sample]:
+    """Put no more pixels into a batch than a batch of training has, or one chip."""
+    return _loader(chips, options.workers, max(1, int(options.batch_size / max(1.0, crops_per_chip))))
+
+
+def _loader(
+    dataset: TrainingCrops | WholeChips,
+    workers: int,
+    batch_size: int,
+    sampler: RandomSampler | None = None,
+) -> DataLoader[Sample]:
     return DataLoader(
         dataset,
-        batch_size=options.batch_size,
-        shuffle=train,
-        drop_last=train and len(dataset) > options.batch_size,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=sampler is not None,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=collate,
     )
 
 
-def _make_folder(out: Path, *, overwrite: bool) -> None:
+def _check_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; name a folder for the run with --out")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise OutputError(f"{out} holds a run already; add --overwrite to replace it, or choose another --out")
+
+
+def _make_folder(out: Path) -> None:
+    """Make the run's folder; what an earlier run left there is taken away, so that the two do not mix."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for leftover in (*out.glob("metrics.csv"), *out.glob("events.out.tfevents.*")):
-            leftover.unlink()
+        for name in (BEST, LAST, METRICS, CURVES, EXAMPLES, OPTIONS_FILE, _EVENTS):
+            for leftover in out.glob(name):
+                leftover.unlink()
     except OSError as error:
         raise OutputError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from error
 
 
 def _provenance(tiles: Tiles, choice: NetworkChoice, options: TrainOptions, crop: int) -> dict[str, object]:
     return {
-        "tiles": [folder.name for folder in tiles.folders],
+        "tiles": [folder.resolve().name for folder in tiles.folders],
         "train_chips": len(tiles.train),
         "val_chips": len(tiles.val),
-        "network": asdict(choice) | {"start": choice.start.name if choice.start else None},
+        "network": {"start": choice.start.name} if choice.start else asdict(choice),
         "options": options.to_json() | {"crop": crop},
         "versions": {"buildseg": __version__, "torch": torch.__version__},
     }
