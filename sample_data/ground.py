@@ -25,7 +25,7 @@ MATERIALS = {
     "forest floor": Material((70, 84, 52), (90, 94, 64), grain=0.12, mottle=0.12),
     "meadow": Material((96, 120, 74), (132, 134, 90), grain=0.11, mottle=0.09, patches=0.06),
     "mud": Material((128, 104, 82), (144, 120, 94), grain=0.08, mottle=0.09),
-    "water": Material((58, 84, 86), (72, 98, 94), grain=0.015, mottle=0.02, patches=0.01),
+    "water": Material((44, 92, 72), (56, 106, 84), grain=0.03, mottle=0.03, patches=0.02),
     "shallows": Material((96, 112, 96), grain=0.03, mottle=0.04),
     "pool": Material((96, 178, 196), grain=0.04, mottle=0.03),
     "marking": PAINT,
