@@ -1,4 +1,4 @@
-"""Draws docs/sample.png: a scene with footprints over it.
+"""Draws docs/sample.jpg: a scene with footprints over it.
 
 Run: python docs/draw_sample.py SCENE FOOTPRINTS PICTURE [--side PIXELS]
 """

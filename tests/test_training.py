@@ -21,12 +21,12 @@ from buildseg.model_file import load_model, read_card
 from buildseg.networks import AuxiliaryLogits, NetworkOutput, build_network
 from buildseg.tiles import ChipFile, open_tiles
 from buildseg.training.augment import make_augment, resample
-from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, collate, load_chip, pixels_of
+from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.losses import IGNORE, bce_dice_loss
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.pictures import draw_curves, draw_examples, viewable
-from buildseg.training.run import _quiet_lightning, _train_loader, _val_loader, default_crop, make_contract, train
+from buildseg.training.run import _loader, _quiet_lightning, _train_loader, default_crop, make_contract, train
 from tiling.errors import ModelFileError, OptionError, OutputError, TrainingError
 
 FORKED = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -285,23 +285,17 @@ def test_a_chip_counts_as_often_as_crops_fit_it(tmp_path):
     assert len(TrainingCrops(chips, coarse, 64, 0)) == 1 + 1 + 1
 
 
-def test_samples_of_many_sizes_are_padded_as_ignored():
-    samples = [Sample(torch.ones(2, *s), torch.ones(s, dtype=torch.uint8)) for s in ((5, 9), (8, 4))]
-    image, target = collate(samples)
-    assert image.shape == (2, 2, 8, 9) and target.shape == (2, 8, 9)
-    for number, (rows, cols) in enumerate(((5, 9), (8, 4))):
-        assert (target[number, :rows, :cols] == 1).all() and (target[number] == IGNORE).sum() == 72 - rows * cols
-        assert image[number].sum() == 2 * rows * cols
-
-
-def test_batches_of_training_are_full_and_of_validation_small(tmp_path):
+def test_batches_of_training_are_full(tmp_path):
     chips = [put(tmp_path, f"{n}", *bright_roofs(64, bands=1, dtype="float32")) for n in range(3)]
     options = TrainOptions(batch_size=8, workers=0)
     few = list(_train_loader(TrainingCrops(chips, PLAIN, 64, 0), options))
     assert [len(batch.image) for batch in few] == [8]
-    whole = WholeChips(chips, PLAIN)
-    for crops_per_chip, sizes in ((0.5, [3]), (1, [3]), (4, [2, 1]), (100, [1, 1, 1])):
-        assert [len(batch.image) for batch in _val_loader(whole, options, crops_per_chip)] == sizes
+
+
+def test_chips_of_validation_come_one_by_one_and_whole(tmp_path):
+    chips = [put(tmp_path, f"{side}", *bright_roofs(side, bands=1, dtype="float32")) for side in (64, 96, 40)]
+    batches = list(_loader(WholeChips(chips, PLAIN), workers=0, batch_size=1))
+    assert [tuple(batch.target.shape) for batch in batches] == [(1, 64, 64), (1, 96, 96), (1, 40, 40)]
 
 
 @FORKED

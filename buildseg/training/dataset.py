@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from buildseg.contract import Contract
@@ -94,17 +93,6 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
     pixels[:, ~valid] = np.asarray(contract.mean)[:, None]
     target = np.where(valid, read_mask(chip.mask).astype(np.uint8), np.uint8(IGNORE))
     return resample(pixels.transpose(1, 2, 0), target, _magnification(chip, contract))
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Join samples of any sizes; smaller ones are padded on the right and below with `IGNORE`."""
-    height, width = (max(sample.target.shape[axis] for sample in samples) for axis in (0, 1))
-    images, targets = [], []
-    for sample in samples:
-        beyond = (0, width - sample.target.shape[1], 0, height - sample.target.shape[0])
-        images.append(functional.pad(sample.image, beyond))
-        targets.append(functional.pad(sample.target, beyond, value=IGNORE))
-    return Sample(torch.stack(images), torch.stack(targets))
 
 
 def pixels_of(chip: ChipFile, contract: Contract) -> float:

@@ -23,7 +23,7 @@ from buildseg.model_file import ModelCard, load_model
 from buildseg.networks import SegmentationNetwork, build_network
 from buildseg.tiles import Tiles
 from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, RunRecorder
-from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, collate, pixels_of
+from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, pixels_of
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from tiling.errors import OptionError, OutputError
@@ -91,7 +91,8 @@ def train(
     recorder = RunRecorder(out, card, val, getattr(torch, options.storage))
     loaders = (
         _train_loader(TrainingCrops(tiles.train, contract, crop, options.seed), options),
-        _val_loader(val, options, max(pixels_of(chip, contract) for chip in tiles.val) / crop**2),
+        # One by one: chips of different sizes would have to be padded, and attention would look at the padding.
+        _loader(val, options.workers, batch_size=1),
     )
     _make_folder(out)
     (out / OPTIONS_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
@@ -203,11 +204,6 @@ def _train_loader(crops: TrainingCrops, options: TrainOptions) -> DataLoader[Sam
     return _loader(crops, options.workers, options.batch_size, RandomSampler(crops, num_samples=count))
 
 
-def _val_loader(chips: WholeChips, options: TrainOptions, crops_per_chip: float) -> DataLoader[Sample]:
-    """Put no more pixels into a batch than a batch of training has, or one chip."""
-    return _loader(chips, options.workers, max(1, int(options.batch_size / max(1.0, crops_per_chip))))
-
-
 def _loader(
     dataset: TrainingCrops | WholeChips,
     workers: int,
@@ -221,7 +217,6 @@ def _loader(
         drop_last=sampler is not None,
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=collate,
     )
 
 
