@@ -1,5 +1,9 @@
 """Chips: pixels, place and labels of a window, and the same again once they are written and read."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -12,6 +16,7 @@ from rasterio.enums import ColorInterp
 from tests import scenes
 from tiling import Grid, Scene, SceneOptions, Window, cut_chip, rasterize_labels, write_chip
 from tiling.chips import BACKGROUND, BUILDING
+from tiling.errors import OutputError
 
 PLACES = {
     "north up": scenes.PLACE,
@@ -180,6 +185,48 @@ def test_invalid_pixels_become_an_internal_mask_and_only_where_there_are_any(tmp
                 assert flags == ({"all_valid"} if name == "whole" else {"per_dataset"})
                 np.testing.assert_array_equal(image.dataset_mask() > 0, chip.valid)
                 assert (image.count, image.nodata) == (3, None)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tiling import Scene, Window, cut_chip, write_chip
+from tiling.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+image, mask = (Path(name) for name in sys.argv[2:])
+with Scene(sys.argv[1]) as scene:
+    chip = cut_chip(scene, Window(0, 0, 150), [])
+write_chip(chip, image, mask)
+size = image.stat().st_size
+for limit in range(300, size - 3000, size // 20):
+    image.unlink()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write_chip(chip, image, mask)
+        print(f"{limit} of {size} bytes were enough")
+    except OutputError as error:
+        assert "cannot be written" in str(error) and "\\n" not in str(error), error
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of files is limited as on Linux")
+def test_a_full_disk_is_noticed(tmp_path):
+    path = scenes.internal_mask(tmp_path / "scene.tif", scenes.picture(), scenes.hole())
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path, tmp_path / "image.tif", tmp_path / "mask.tif"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with Scene(scenes.tiled(tmp_path / "scene.tif")) as scene:
+        chip = cut_chip(scene, Window(0, 0, 32), [])
+    with pytest.raises(OutputError, match="missing does not exist; create it first"):
+        write_chip(chip, tmp_path / "missing" / "image.tif", tmp_path / "mask.tif")
 
 
 def test_chosen_bands_are_named_in_the_file(tmp_path):

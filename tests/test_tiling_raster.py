@@ -57,8 +57,8 @@ def directories(path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("cog") / "out.tif"
-    pixels = np.kron(noise(180, 150), np.ones((8, 8), np.uint8))
-    pixels[:700, :800] = 255
+    pixels = noise(1440, 1200)
+    pixels[:701, :801] = 255
     write(path, pixels)
     return path, pixels
 
@@ -234,15 +234,20 @@ from test_tiling_raster import noise, write
 from tiling import plain_raster, written_raster
 from tiling.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-target, how, pixels = Path(sys.argv[1]), globals()[sys.argv[2]], noise(1000, 1000)
-write(target, pixels, how)
-size = target.stat().st_size
-target.unlink()
-for limit in [*range(size // 9, size, size // 9), *range(size - 900, size, 170)]:
+target, how, pixels = Path(sys.argv[1]), globals()[sys.argv[2]], noise(600, 4000)
+sizes = []
+for kind in (plain_raster, how):
+    write(target, pixels, kind)
+    sizes.append(target.stat().st_size)
+    target.unlink()
+small, large = sizes
+ends = (limit for whole in sizes for limit in range(whole - 900, whole, 170))
+between = range(small, large, (large - small) // 24) if small < large else ()
+for limit in [*range(small // 9, small, small // 9), *between, *ends]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         write(target, pixels, how)
-        print(f"{limit} of {size} bytes were enough")
+        print(f"{limit} of {large} bytes were enough")
     except OutputError as error:
         assert "cannot be written" in str(error) and "GB free" in str(error) and str(target) in str(error), error
         assert "\\n" not in str(error) and "See previous" not in str(error), error

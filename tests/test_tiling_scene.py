@@ -6,6 +6,7 @@ import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 
 from tests import scenes
 from tiling import Grid, Scene, SceneOptions, Window
@@ -68,6 +69,13 @@ def test_pixels_that_hold_nothing_are_not_valid(tmp_path, kind):
         assert np.isfinite(pixels).all()
         _, part = scene.read(Window(20, 50, 100))
         np.testing.assert_array_equal(part, VALID[20:120, 50:150])
+
+
+def test_a_pixel_that_shines_through_a_little_is_valid(tmp_path):
+    alpha = np.random.default_rng(0).choice(np.array([0, 1, 128, 255], np.uint8), (1, 150, 220))
+    pixels = np.concatenate([scenes.picture(), alpha])
+    with Scene(scenes.write(tmp_path / "scene.tif", pixels, colours=(*scenes.RGB, ColorInterp.alpha))) as scene:
+        np.testing.assert_array_equal(whole(scene)[1], alpha[0] > 0)
 
 
 def test_invalid_numbers_become_zero(tmp_path):

@@ -47,13 +47,15 @@ def test_many_threads_read_what_one_reads(tmp_path, kind):
         def read_all(seed):
             together.wait()
             order = np.random.default_rng(seed).permutation(len(windows))
-            return {int(place): scene.read(windows[place]) for place in order}
+            return {int(place): scene.read(windows[place]) for place in order}, scene._dataset()
 
-        for result in pool.map(read_all, range(workers)):
+        results, handles = zip(*pool.map(read_all, range(workers)), strict=True)
+        for result in results:
             for place, (pixels, valid) in enumerate(alone):
                 np.testing.assert_array_equal(result[place][0], pixels)
                 np.testing.assert_array_equal(result[place][1], valid)
-        assert len({id(handle) for handle in scene._handles}) == workers + 1
+        assert len({id(handle) for handle in handles}) == workers
+        assert len(scene._handles) == workers + 1
 
 
 def test_a_thread_keeps_its_handle(tmp_path):

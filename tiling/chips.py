@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.features import is_valid_geom, rasterize
 
 from tiling.grid import Window
+from tiling.raster import check_end, writing_to
 from tiling.scene import Scene
 
 BACKGROUND = 0
@@ -100,12 +101,16 @@ def write_chip(chip: Chip, image: Path, mask: Path) -> None:
         chip: What to write.
         image: File for the pixels.
         mask: File for the label.
+
+    Raises:
+        OutputError: A file cannot be written, or the disk is full.
     """
     bands, height, width = chip.pixels.shape
     georeference = {"height": height, "width": width, "crs": chip.crs, "transform": chip.transform}
     options = {"driver": "GTiff", "compress": "deflate", **georeference}
     predictor = 3 if chip.pixels.dtype.kind == "f" else 2
     with (
+        writing_to(image),
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(
             image,
@@ -122,8 +127,11 @@ def write_chip(chip: Chip, image: Path, mask: Path) -> None:
         dataset.write(chip.pixels)
         if not chip.valid.all():
             dataset.write_mask(chip.valid)
-    with rasterio.open(mask, "w", count=1, dtype="uint8", **options) as dataset:
+    with writing_to(mask), rasterio.open(mask, "w", count=1, dtype="uint8", **options) as dataset:
         dataset.write(chip.mask, 1)
+    for path in (image, mask):
+        with writing_to(path):
+            check_end(path)
 
 
 def _colour(name: str, index: int) -> ColorInterp:

@@ -21,6 +21,7 @@ from tiling.output import check_writable, scratch_file, written_whole
 from tiling.scene import BLOCK_CACHE_BYTES
 
 BLOCK_SIZE = 512
+_GDAL_ERRORS = (RasterioError, CPLE_BaseError, SystemError)  # the last two are what rasterio's copy raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = Fa
     Raises:
         OutputError: The target cannot be written, or the disk is full.
     """
-    with written_whole(target, overwrite=overwrite) as whole, scratch_file(target) as plain, _writable(target):
+    with written_whole(target, overwrite=overwrite) as whole, scratch_file(target) as plain, writing_to(target):
         with _open_for_strips(plain, profile) as writer:
             yield writer
         with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
@@ -124,7 +125,7 @@ def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = Fa
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
             )
-        _check_end(whole)
+        check_end(whole)
 
 
 @contextmanager
@@ -141,8 +142,7 @@ def plain_raster(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
     Raises:
         OutputError: The file cannot be written, or the disk is full.
     """
-    check_writable(path, overwrite=True)
-    with _writable(path), _open_for_strips(path, profile) as writer:
+    with writing_to(path), _open_for_strips(path, profile) as writer:
         yield writer
 
 
@@ -174,20 +174,36 @@ def _open_for_strips(path: Path, profile: RasterProfile) -> Iterator[RasterWrite
         writer = RasterWriter(dataset)
         yield writer
         writer.finish()
-    _check_end(path)
+    check_end(path)
 
 
-def _check_end(path: Path) -> None:
-    """Read the last pixel: GDAL is silent where the disk is full when a file is closed."""
+def check_end(path: Path) -> None:
+    """Read the last pixel of a new raster: GDAL says nothing if the disk is full when it closes a file.
+
+    Args:
+        path: The raster.
+
+    Raises:
+        RasterioIOError: It is not whole.
+    """
     with rasterio.open(path) as dataset:
         dataset.read(1, window=rasterio.windows.Window(dataset.width - 1, dataset.height - 1, 1, 1))
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
+def writing_to(path: Path) -> Iterator[None]:
+    """Say in one line what GDAL could not write.
+
+    Args:
+        path: What the block writes.
+
+    Raises:
+        OutputError: The block could not write it.
+    """
     try:
         yield
-    except (CPLE_BaseError, RasterioError) as error:
+    except _GDAL_ERRORS as error:
+        check_writable(path, overwrite=True)
         free = shutil.disk_usage(path.parent).free / 1e9
         cause = error.__cause__ or error
         raise OutputError(f"{path} cannot be written ({cause}); its disk has {free:.1f} GB free") from error
