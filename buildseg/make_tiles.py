@@ -10,7 +10,6 @@ from pathlib import Path
 
 import geopandas
 import shapely
-from rasterio.errors import RasterioIOError
 from rasterio.warp import transform_geom
 
 from buildseg import __version__
@@ -278,7 +277,5 @@ def _made_whole(out: Path, *, overwrite: bool) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         staging.rename(out)
-    except RasterioIOError as error:
-        raise OutputError(f"{out} cannot be written ({error}); is the disk full?") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

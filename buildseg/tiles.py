@@ -160,15 +160,18 @@ def _open_folder(folder: Path, val_fraction: float) -> Tiles:
             f"{folder} has {len(pairs[0])} chips to train and {len(pairs[1])} to validate on, and needs one of each at "
             "least; tile more scenes, or smaller windows"
         )
-    statistics = _recorded_statistics(folder)
+    recorded = _recorded(folder)
     step = max(1, len(pairs[0]) // _STATISTICS_IMAGES)
     with rasterio.Env():
-        train = [_look(*pair, measure=statistics is None and index % step == 0) for index, pair in enumerate(pairs[0])]
+        train = [_look(*pair, measure=recorded is None and index % step == 0) for index, pair in enumerate(pairs[0])]
         val = [_look(*pair, measure=False) for pair in pairs[1]]
-    bands, dtype = _common_kind([*train, *val])
-    measured = statistics or BandStatistics.merged([look.statistics for look in train if look.statistics])
+    names, dtype = _common_kind([*train, *val])
+    measured = [look.statistics for look in train if look.statistics]
+    bands, statistics = recorded or (names, BandStatistics.merged(measured))
+    if len(bands) != len(names):
+        raise TilesError(f"{folder / RECORD} names {len(bands)} bands and the images have {len(names)}; tile again")
     return Tiles(
-        (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, measured
+        (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, statistics
     )
 
 
@@ -266,19 +269,20 @@ def _said(kind: _Kind) -> str:
     return f"{', '.join(kind[0])} as {kind[1]}"
 
 
-def _recorded_statistics(folder: Path) -> BandStatistics | None:
+def _recorded(folder: Path) -> tuple[tuple[str, ...], BandStatistics] | None:
+    """Read what `buildseg tile` knew: the bands by their names in the scene, which the chips' files cannot tell."""
     record = folder / RECORD
     if not record.exists():
         return None
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         newer = int(content["version"]) > RECORD_VERSION
-        statistics = None if newer else BandStatistics(**content["statistics"])
+        known = None if newer else (tuple(map(str, content["bands"])), BandStatistics(**content["statistics"]))
     except (ValueError, KeyError, TypeError) as error:
         raise TilesError(f"{record} is damaged; make the tiles again with buildseg tile") from error
-    if statistics is None:
+    if known is None:
         raise TilesError(f"{record} comes from a newer buildseg (version {content['version']}); update buildseg")
-    return statistics
+    return known
 
 
 def _colours(dataset: DatasetReader) -> list[int]:

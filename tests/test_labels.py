@@ -80,7 +80,9 @@ def test_broken_geometry_is_repaired_and_said(tmp_path, caplog):
 
 
 def test_what_is_no_polygon_is_left_out_and_said(tmp_path, caplog):
-    path = write(frame(HOUSES[0], shapely.LineString(HOUSES[1].exterior), HOUSES[1].centroid), tmp_path / "houses.geojson")
+    path = write(
+        frame(HOUSES[0], shapely.LineString(HOUSES[1].exterior), HOUSES[1].centroid), tmp_path / "houses.geojson"
+    )
     with caplog.at_level(logging.WARNING):
         labels = read_labels(path)
     assert len(labels.frame) == 1

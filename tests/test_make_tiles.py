@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenes
-from buildseg.labels import Labels
+from buildseg.labels import Labels, read_labels
 from buildseg.make_tiles import TileOptions, make_tiles
 from buildseg.spatial_split import split_by_blocks
 from buildseg.tiles import open_tiles
@@ -345,11 +345,16 @@ def test_about_the_share_asked_for_is_kept_for_validation(rows, cols, fraction, 
     splits = split_by_blocks(squares(rows, cols, turn=turn, latitude=47.0), fraction, seed)
     wanted = rows * cols * fraction
     assert splits.count(None) == 0
-    assert abs(splits.count("val") - wanted) <= max(1.0, wanted / 2)
+    assert abs(splits.count("val") - wanted) <= max(1.0, min(wanted, rows * cols - wanted) / 2)
 
 
-def test_validation_chips_stand_in_blocks():
-    splits = np.array(split_by_blocks(squares(32, 32), 0.1)).reshape(32, 32)
+def test_something_is_left_to_train_on():
+    assert sorted(split_by_blocks(squares(1, 4), 0.9)) == ["train", "val", "val", "val"]
+
+
+@pytest.mark.parametrize("latitude", [0.0, 60.0, -75.0])
+def test_validation_chips_stand_in_blocks(latitude):
+    splits = np.array(split_by_blocks(squares(32, 32, latitude=latitude), 0.1)).reshape(32, 32)
     cells = splits.reshape(8, 4, 8, 4).transpose(0, 2, 1, 3).reshape(64, 16)
     assert {len(set(cell)) for cell in cells} == {1}
 
@@ -486,3 +491,18 @@ def test_scenes_of_two_kinds_are_an_error(scene, tmp_path, pixels):
     with pytest.raises(SceneError, match=r"other\.tif holds .* tile scenes of one kind") as caught:
         tile([scene, other], tmp_path / "tiles")
     assert "\n" not in str(caught.value)
+
+
+def test_chosen_bands_keep_their_names(tmp_path):
+    """Else a model trained on infrared would be given another band of the next scene."""
+    rng = np.random.default_rng(3)
+    path = tmp_path / "four.tif"
+    profile = {"driver": "GTiff", "count": 4, "height": 256, "width": 256, "dtype": "uint8"}
+    transform = Affine(0.5, 0, 500_000, 0, -0.5, 5_200_000)
+    with rasterio.open(path, "w", crs="EPSG:32632", transform=transform, photometric="rgb", alpha="no", **profile) as d:
+        d.write(rng.integers(1, 255, (4, 256, 256), dtype=np.uint8))
+    house = geopandas.GeoSeries([shapely.box(500_010, 5_199_900, 500_100, 5_199_990)], crs="EPSG:32632")
+    house.to_file(tmp_path / "houses.gpkg")
+    labels = read_labels(tmp_path / "houses.gpkg")
+    make_tiles([path], labels, tmp_path / "tiles", TileOptions(size=64, bands=(1, 2, 4)))
+    assert open_tiles([tmp_path / "tiles"]).bands == ("red", "green", "band4")

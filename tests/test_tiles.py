@@ -169,8 +169,11 @@ def test_several_folders_are_one(tmp_path):
 def test_the_record_of_a_folder_spares_measuring(tmp_path):
     pairs(tmp_path)
     recorded = {"count": 5, "mean": [1, 2, 3], "std": [4, 5, 6]}
-    (tmp_path / "tiles.json").write_text(json.dumps({"version": 1, "statistics": recorded}))
-    assert open_tiles([tmp_path]).statistics == BandStatistics(5, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    bands = ["red", "green", "band4"]
+    (tmp_path / "tiles.json").write_text(json.dumps({"version": 1, "statistics": recorded, "bands": bands}))
+    tiles = open_tiles([tmp_path])
+    assert tiles.statistics == BandStatistics(5, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert tiles.bands == tuple(bands)
 
 
 def test_each_file_is_opened_once(tmp_path, monkeypatch):

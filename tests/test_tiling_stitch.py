@@ -123,3 +123,11 @@ def test_given_strips_do_not_change_later():
     stitcher.finish()
     for strip, copy in zip(strips, copies, strict=True):
         np.testing.assert_array_equal(strip.values, copy)
+
+
+def test_rows_do_not_pile_up_where_windows_are_skipped():
+    grid = Grid(1000, 50, 20, 5)
+    stitcher = Stitcher(grid, BlendWeights.of(grid))
+    strips = [strip for window in grid if (strip := stitcher.skip(window)) is not None]
+    assert max(len(strip.values) for strip in strips) <= grid.size
+    assert not any(strip.valid.any() for strip in strips)

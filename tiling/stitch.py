@@ -61,6 +61,17 @@ class Stitcher:
         self._valid[here] |= True if valid is None else valid[:rows, :cols]
         return strip
 
+    def skip(self, window: Window) -> Strip | None:
+        """Pass over a window that is left out, so that rows do not pile up where nothing comes.
+
+        Args:
+            window: A window of the grid, not before the last one in grid order.
+
+        Returns:
+            The rows that no later window can change, or None.
+        """
+        return self._advance(window.row)
+
     def finish(self) -> Strip | None:
         """Give the last rows; the stitcher is done with.
 

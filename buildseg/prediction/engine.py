@@ -22,17 +22,17 @@ _BATCHES_AHEAD = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """Windows with their pixels; those without a valid pixel have been left out.
+    """Windows, with the pixels of those N that hold any.
 
     Attributes:
-        asked: Number of windows of the grid that it stands for.
-        windows: Those that are left.
+        windows: All of them, in grid order.
+        filled: Which of them have a valid pixel.
         inputs: Scaled pixels, (N, bands, size, size).
         valid: (N, size, size).
     """
 
-    asked: int
     windows: list[Window]
+    filled: list[bool]
     inputs: NDArray[np.float32]
     valid: NDArray[np.bool_]
 
@@ -65,9 +65,7 @@ def predict_strips(
     stitcher = Stitcher(grid, BlendWeights.of(grid))
     batches = _read_ahead(scene, contract, _batched(grid, batch_size))
     for window, probability, valid in track(_forward(batches, network), "Predicting", len(grid)):
-        if window is None:
-            continue
-        strip = stitcher.add(window, probability, valid)
+        strip = stitcher.skip(window) if probability is None else stitcher.add(window, probability, valid)
         if strip is not None:
             yield strip
     strip = stitcher.finish()
@@ -75,17 +73,16 @@ def predict_strips(
         yield strip
 
 
-_Predicted = tuple[Window | None, NDArray[np.float32], NDArray[np.bool_]]
+_Predicted = tuple[Window, NDArray[np.float32] | None, NDArray[np.bool_] | None]
 
 
 def _forward(batches: Iterable[_Batch], network: Network) -> Iterator[_Predicted]:
-    """Yield one item per window of the grid, so that progress counts skipped ones too."""
-    nothing: _Predicted = (None, np.empty(0, np.float32), np.empty(0, np.bool_))
+    """Yield every window of the grid in its order, without probability where it holds nothing."""
     for batch in batches:
-        if batch.windows:
-            yield from zip(batch.windows, network(batch.inputs), batch.valid, strict=True)
-        for _ in range(batch.asked - len(batch.windows)):
-            yield nothing
+        probabilities = iter(network(batch.inputs) if any(batch.filled) else ())
+        valid = iter(batch.valid)
+        for window, filled in zip(batch.windows, batch.filled, strict=True):
+            yield (window, next(probabilities), next(valid)) if filled else (window, None, None)
 
 
 def _read_ahead(scene: Scene, contract: Contract, batches: Iterator[list[Window]]) -> Iterator[_Batch]:
@@ -104,14 +101,14 @@ def _read_ahead(scene: Scene, contract: Contract, batches: Iterator[list[Window]
 
 
 def _read_batch(scene: Scene, contract: Contract, windows: list[Window]) -> _Batch:
-    read = [(window, *scene.read(window)) for window in windows]
-    kept = [(window, pixels, valid) for window, pixels, valid in read if valid.any()]
-    if not kept:
-        return _Batch(len(windows), [], np.empty(0, np.float32), np.empty(0, np.bool_))
-    inputs = contract.scale(np.stack([pixels for _, pixels, _ in kept]))
-    valid = np.stack([valid for _, _, valid in kept])
+    read = [scene.read(window) for window in windows]
+    filled = [bool(valid.any()) for _, valid in read]
+    if not any(filled):
+        return _Batch(windows, filled, np.empty(0, np.float32), np.empty(0, np.bool_))
+    inputs = contract.scale(np.stack([pixels for pixels, valid in read if valid.any()]))
+    valid = np.stack([valid for _, valid in read if valid.any()])
     inputs *= valid[:, None]
-    return _Batch(len(windows), [window for window, _, _ in kept], inputs, valid)
+    return _Batch(windows, filled, inputs, valid)
 
 
 def _batched(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
