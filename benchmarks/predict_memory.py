@@ -1,6 +1,6 @@
 """Peak memory and speed of `buildseg predict` with the shipped model, by the size of the scene.
 
-Run: python benchmarks/predict_memory.py [SIDE ...]
+Run: python benchmarks/predict_memory.py [SIDE ...] [further options of buildseg predict]
 
 Each scene is the sample scene repeated to SIDE x SIDE pixels (a VRT, so the disk stays small) and predicted on the CPU
 by the installed program in a process of its own, whose peak resident memory the operating system reports.
@@ -44,14 +44,17 @@ def repeated_scene(path: Path, side: int) -> None:
     )
 
 
-def measure(side: int, folder: Path) -> None:
+def measure(side: int, folder: Path, options: list[str]) -> None:
     """Predict one scene and print a row of the table."""
     scene, out = folder / f"{side}.vrt", folder / f"{side}.gpkg"
     repeated_scene(scene, side)
     before = time.monotonic()
     program = Path(sys.executable).with_name("buildseg")
     done = subprocess.run(
-        [program, "predict", scene, "--out", out, "--device", "cpu"], check=True, capture_output=True, text=True
+        [program, "predict", scene, "--out", out, "--device", "cpu", *options],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     seconds = time.monotonic() - before
     # Peak over all children so far: scenes are measured from small to large.
@@ -68,10 +71,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sides", type=int, nargs="*", default=[2048, 10_000, 20_000])
+    arguments, options = parser.parse_known_args()
     print("  side      Mpx  peak GB  <2GB  seconds    Mpx/s  result")
     with tempfile.TemporaryDirectory() as folder:
-        for side in sorted(parser.parse_args().sides):
-            measure(side, Path(folder))
+        for side in sorted(arguments.sides):
+            measure(side, Path(folder), options)
 
 
 if __name__ == "__main__":

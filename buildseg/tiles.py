@@ -166,10 +166,12 @@ def _open_folder(folder: Path, val_fraction: float) -> Tiles:
         train = [_look(*pair, measure=recorded is None and index % step == 0) for index, pair in enumerate(pairs[0])]
         val = [_look(*pair, measure=False) for pair in pairs[1]]
     names, dtype = _common_kind([*train, *val])
-    measured = [look.statistics for look in train if look.statistics]
-    bands, statistics = recorded or (names, BandStatistics.merged(measured))
-    if len(bands) != len(names):
-        raise TilesError(f"{folder / RECORD} names {len(bands)} bands and the images have {len(names)}; tile again")
+    bands, statistics = recorded or (
+        names,
+        BandStatistics.merged([look.statistics for look in train if look.statistics]),
+    )
+    if {len(bands), len(statistics.mean), len(statistics.std)} != {len(names)}:
+        raise TilesError(f"{folder / RECORD} is not of these images, which have {len(names)} bands; tile again")
     return Tiles(
         (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, statistics
     )

@@ -166,14 +166,19 @@ def test_several_folders_are_one(tmp_path):
     assert tiles.statistics.mean == pytest.approx(mean) and tiles.statistics.std == pytest.approx(std)
 
 
+def record(**changes):
+    """What `buildseg tile` wrote, with changes; a change to None leaves it out."""
+    statistics = {"count": 5, "mean": [1, 2, 3], "std": [4, 5, 6]}
+    content = {"version": 1, "bands": ["red", "green", "band4"], "statistics": statistics} | changes
+    return json.dumps({name: value for name, value in content.items() if value is not None})
+
+
 def test_the_record_of_a_folder_spares_measuring(tmp_path):
     pairs(tmp_path)
-    recorded = {"count": 5, "mean": [1, 2, 3], "std": [4, 5, 6]}
-    bands = ["red", "green", "band4"]
-    (tmp_path / "tiles.json").write_text(json.dumps({"version": 1, "statistics": recorded, "bands": bands}))
+    (tmp_path / "tiles.json").write_text(record())
     tiles = open_tiles([tmp_path])
     assert tiles.statistics == BandStatistics(5, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
-    assert tiles.bands == tuple(bands)
+    assert tiles.bands == ("red", "green", "band4")
 
 
 def test_each_file_is_opened_once(tmp_path, monkeypatch):
@@ -352,24 +357,28 @@ def test_bad_tiles_are_refused_in_a_line(tmp_path, make, named, says):
 
 
 @pytest.mark.parametrize(
-    ("record", "says"),
+    ("content", "says"),
     [
         ("{", "is damaged; make the tiles again"),
         ("[]", "is damaged"),
         ("null", "is damaged"),
-        ("{}", "is damaged"),
-        ('{"version": "first", "statistics": {"count": 1, "mean": [1], "std": [1]}}', "is damaged"),
-        ('{"version": 1}', "is damaged"),
-        ('{"version": 1, "statistics": {"mean": [1, 1, 1]}}', "is damaged"),
-        ('{"version": 1, "statistics": {"count": 1, "mean": 1, "std": [1]}}', "is damaged"),
-        ('{"version": 1, "statistics": {"count": 1, "mean": ["a"], "std": [1]}}', "is damaged"),
+        (record(version=None), "is damaged"),
+        (record(version="first"), "is damaged"),
+        (record(bands=None), "is damaged"),
+        (record(bands=3), "is damaged"),
+        (record(bands=["red"]), "is not of these images, which have 3 bands"),
+        (record(statistics=None), "is damaged"),
+        (record(statistics={"mean": [1, 1, 1]}), "is damaged"),
+        (record(statistics={"count": 1, "mean": 1, "std": [1]}), "is damaged"),
+        (record(statistics={"count": 1, "mean": ["a"], "std": [1]}), "is damaged"),
+        (record(statistics={"count": 1, "mean": [1, 2], "std": [1, 2]}), "is not of these images"),
         (b"\xff\xfe\x00\x01", "is damaged"),
         ('{"version": 2}', "comes from a newer buildseg (version 2); update"),
     ],
 )
-def test_bad_records_are_refused_in_a_line(tmp_path, record, says):
+def test_bad_records_are_refused_in_a_line(tmp_path, content, says):
     pairs(tmp_path)
-    (tmp_path / "tiles.json").write_bytes(record.encode() if isinstance(record, str) else record)
+    (tmp_path / "tiles.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(TilesError) as caught:
         open_tiles([tmp_path])
     message = str(caught.value)

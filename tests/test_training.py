@@ -219,6 +219,9 @@ def test_resampling_averages_and_keeps_labels():
     assert labels.shape == (32, 32) and np.mean(labels == mask[::2, ::2]) > 0.95
     double, labels = resample(pixels.transpose(1, 2, 0), mask.astype(np.uint8), 2.0)
     assert double.shape == (128, 128, 2) and np.array_equal(labels[::2, ::2], mask)
+    labels[:40] = IGNORE
+    for factor in (0.4, 0.7, 1.3):
+        assert set(np.unique(resample(double, labels, factor)[1])) <= {0, 1, IGNORE}
     same, _ = resample(half, labels[:32, :32], 1.01)
     assert same is half
 
