@@ -77,13 +77,7 @@ _Kind = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A chip with what its image says of itself.
-
-    Attributes:
-        chip: The files.
-        kind: Of the image.
-        statistics: Of the image, where they were wanted.
-    """
+    """A chip with the kind of its image and, where they were wanted, the image's statistics."""
 
     chip: ChipFile
     kind: _Kind
