@@ -132,6 +132,9 @@ def test_info_describes_the_model_and_the_scene(trained, here):
     assert facts["network"].strip() == "unet on tu-resnet10t"
     assert facts["bands"].strip() == "red, green, blue as uint8"
     assert facts["trained on"].strip().startswith("14 chips of tiles; 1 epochs")
+    code, said, errors = here("info", folder=town)
+    assert (code, errors) == (0, [])
+    assert said[0].split()[:2] == ["file", "default.safetensors,"]
     code, said, errors = here("info", "town.tif", folder=town)
     assert (code, errors) == (0, [])
     assert any("256 x 256 pixels" in line for line in said) and any("EPSG:32632" in line for line in said)

@@ -66,10 +66,10 @@ def tiles_of(folder, train_chips=4, val_chips=2, **options):
     return open_tiles([folder])
 
 
-def run(tiles, out, choice=None, overwrite=False, **options):
+def run(tiles, out, choice=None, overwrite=False, show_progress=False, **options):
     choice = choice or NetworkChoice(name="unet", options={"decoder_channels": [32, 16, 16, 8, 8]}, **SMALL)
     basic = {"epochs": 1, "batch_size": 4, "crop": 64, "workers": 0, "device": "cpu", "precision": "fp32"}
-    return train(tiles, out, choice, TrainOptions(**basic | options), overwrite=overwrite)
+    return train(tiles, out, choice, TrainOptions(**basic | options), overwrite=overwrite, show_progress=show_progress)
 
 
 def random_batch(seed=0, shape=(2, 11, 13)):
@@ -537,8 +537,9 @@ def test_a_worker_loads_chips_of_any_kind_and_resolution(tmp_path, dtype, bands)
     assert 0 <= result.scores["val_iou"] <= 1
 
 
-def test_mixed_precision_runs_on_the_cpu(tiles, tmp_path):
-    result = run(tiles, tmp_path / "run", precision="bf16")
+def test_mixed_precision_and_a_bar_on_the_cpu(tiles, tmp_path, capsys):
+    result = run(tiles, tmp_path / "run", precision="bf16", show_progress=True)
+    assert "Epoch 0/0" in capsys.readouterr().out
     assert all(torch.isfinite(value).all() for value in load_model(result.model).network.state_dict().values())
 
 
