@@ -26,10 +26,14 @@ class Labels:
     Attributes:
         path: The file they come from.
         frame: Valid polygons, at least one.
+        layer: Layer of the file, where one was chosen.
+        where: Condition on the attributes, where there was one.
     """
 
     path: Path
     frame: geopandas.GeoDataFrame
+    layer: str | None = None
+    where: str | None = None
 
     def around(self, scene: Scene) -> geopandas.GeoSeries:
         """Bring the labels to a scene.
@@ -94,7 +98,7 @@ def read_labels(path: Path, layer: str | None = None, where: str | None = None) 
         raise LabelError(f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons")
     if len(polygons) < len(parts):
         logger.warning("%s: %d geometries are no polygons and are left out", path, len(parts) - len(polygons))
-    return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs))
+    return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs), layer, where)
 
 
 def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoDataFrame:

@@ -209,7 +209,7 @@ def _write_record(
             }
             for scene in scenes
         ],
-        "labels": str(labels.path),
+        "labels": {"path": str(labels.path), "layer": labels.layer, "where": labels.where},
         "bands": scenes[0].band_names,
         "dtype": scenes[0].dtype,
         "statistics": asdict(statistics),

@@ -233,7 +233,7 @@ def test_the_record_says_how_it_was_made(scene, tmp_path):
     for source in record["sources"]:
         assert source["crs"] == scenes.UTM
         assert source["gsd"] == source["native_gsd"] == pytest.approx([0.5, 0.5], rel=1e-3)
-    assert record["labels"] == "b.gpkg"
+    assert record["labels"] == {"path": "b.gpkg", "layer": None, "where": None}
     assert record["bands"] == ["red", "green", "blue"] and record["dtype"] == "uint8"
     assert record["options"] == {
         "size": SIZE,

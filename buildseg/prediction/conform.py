@@ -1,7 +1,6 @@
 """Makes a scene meet a model's contract, or says why it cannot."""
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from buildseg.contract import Contract
 from tiling import Scene, SceneOptions
 from tiling.bands import Band
 from tiling.errors import ContractError
-from tiling.scene import SAME_RESOLUTION
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +64,12 @@ def open_scene(path: str | Path, contract: Contract, options: InputOptions | Non
 
 
 def _scaling(scene: Scene, contract: Contract) -> Contract:
-    own = math.sqrt(scene.native_gsd[0] * scene.native_gsd[1])
-    if contract.gsd and not math.isclose(own, contract.gsd, rel_tol=SAME_RESOLUTION):
+    if scene.gsd != scene.native_gsd:
         logger.info(
-            "%s has %.2g m per pixel and the model was trained on %.2g m: resampled", scene.path, own, contract.gsd
+            "%s has pixels of %.2g x %.2g m and the model was trained on %.2g m: resampled",
+            scene.path,
+            *scene.native_gsd,
+            contract.gsd,
         )
     if scene.dtype == contract.dtype:
         return contract
