@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import lightning
 import matplotlib.image
@@ -17,10 +18,11 @@ import scenes
 from bright_model import Brightness
 from buildseg.contract import Contract
 from buildseg.devices import resolve_device
-from buildseg.model_file import load_model, read_card
+from buildseg.model_file import ModelCard, load_model, read_card
 from buildseg.networks import AuxiliaryLogits, NetworkOutput, build_network
 from buildseg.tiles import ChipFile, open_tiles
 from buildseg.training.augment import make_augment, resample
+from buildseg.training.callbacks import RunRecorder, _with_buildings
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.losses import IGNORE, bce_dice_loss
 from buildseg.training.module import SegmentationModule
@@ -476,6 +478,28 @@ def test_the_last_model_is_that_of_the_last_epoch(trained):
     scores = read_card(folder / "last.safetensors").scores
     assert scores["epoch"] == 8
     assert scores["val_iou"] == pytest.approx(rows[-1]["val_iou"])
+
+
+def test_the_best_epoch_is_kept_though_later_ones_are_worse(tiles, tmp_path):
+    chips = WholeChips(tiles.val, make_contract(tiles, TrainOptions()))
+    recorder = RunRecorder(tmp_path, ModelCard({"name": "brightness"}, PLAIN), chips, torch.float32)
+    module = SegmentationModule(Brightness(3), TrainOptions())
+    others = dict.fromkeys(("train_loss", "val_loss", "val_f1", "val_precision", "val_recall"), torch.tensor(0.5))
+    for epoch, iou in enumerate((0.5, 0.7, 0.6, 0.7)):
+        metrics = others | {"val_iou": torch.tensor(iou)}
+        trainer = SimpleNamespace(is_global_zero=True, callback_metrics=metrics, current_epoch=epoch)
+        recorder.on_train_epoch_end(trainer, module)
+    best, last = (read_card(tmp_path / f"{name}.safetensors").scores for name in ("best", "last"))
+    assert (best["epoch"], best["val_iou"]) == (2, pytest.approx(0.7)) and recorder.best == best
+    assert (last["epoch"], len(recorder.history)) == (4, 4)
+
+
+def test_chips_with_buildings_are_shown(tmp_path):
+    pixels, mask = bright_roofs(bands=1, dtype="float32")
+    chips = [put(tmp_path, f"{n}", pixels, mask & (n in {2, 7})) for n in range(9)]
+    assert _with_buildings(WholeChips(chips, PLAIN)) == [2, 7]
+    assert _with_buildings(WholeChips(chips[3:6], PLAIN)) == [0, 1, 2]
+    assert _with_buildings(WholeChips([chips[2]] * 90, PLAIN)) == [0, 19, 35, 54, 70, 89]
 
 
 def test_the_card_says_where_the_model_comes_from(trained):
