@@ -1,11 +1,14 @@
 """What a file is, in words."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rasterio
 
-from buildseg.model_file import ModelCard, read_card, shipped_model
 from tiling import Scene
+
+if TYPE_CHECKING:
+    from buildseg.model_file import ModelCard
 
 _OVERVIEW_SIDE = 512
 
@@ -24,17 +27,21 @@ def describe(path: str | Path) -> dict[str, str]:
         SceneError: It is neither a model file nor a scene that can be used.
     """
     if Path(path).suffix == ".safetensors":
+        from buildseg.model_file import read_card  # which needs torch; a scene does not
+
         return _describe_model(read_card(Path(path)), Path(path))
     return _describe_scene(path)
 
 
 def describe_shipped_model() -> dict[str, str]:
     """Describe the model that comes with the package."""
+    from buildseg.model_file import read_card, shipped_model
+
     with shipped_model() as path:
         return _describe_model(read_card(path), path)
 
 
-def _describe_model(card: ModelCard, path: Path) -> dict[str, str]:
+def _describe_model(card: "ModelCard", path: Path) -> dict[str, str]:
     contract, training = card.contract, card.training
     network = str(card.architecture["name"])
     encoder = card.architecture.get("encoder")

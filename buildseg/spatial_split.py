@@ -68,7 +68,7 @@ def _blocks(outlines: Sequence[shapely.Polygon], val_fraction: float) -> _Number
     for side in (_BLOCK_SIDE_IN_CHIPS, 2, 1):
         _, blocks = np.unique(places // side, axis=0, return_inverse=True)
         numbers: _Numbers = blocks.reshape(-1)
-        if numbers.max() + 1 >= 2 / min(val_fraction, 1 - val_fraction):
+        if numbers.max() + 1 >= 2 / val_fraction:
             break
     return numbers
 

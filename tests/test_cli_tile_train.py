@@ -214,7 +214,6 @@ def test_tile_refuses_in_a_line(yard, here, arguments, code, says):
 def test_the_installed_program_refuses_in_a_line(yard):
     tile = ["tile", "town.tif", "-l", "none.gpkg", "-o", "t"]
     refused(buildseg, yard, *tile, code=11, says=["none.gpkg does not exist; check the path"])
-    refused(buildseg, yard, "train", "-t", "t", code=12, says=["t is not a folder; make tiles with: buildseg tile"])
     refused(buildseg, yard, "info", "roofs.geojson", code=10, says=["roofs.geojson is not a raster"])
 
 
