@@ -109,11 +109,15 @@ def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoData
             if where:
                 raise LabelError(f"{path}: --where does not work on GeoParquet; convert it to GeoPackage first")
             return geopandas.read_parquet(path)
-        frame: Any = pyogrio.read_dataframe(path, layer=_choose_layer(path, layer), columns=[], where=where)
+        # Some drivers know no attribute to compare if none is to be read.
+        columns = None if where else []
+        frame: Any = pyogrio.read_dataframe(path, layer=_choose_layer(path, layer), columns=columns, where=where)
     except LabelError:
         raise
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
+        if where:
+            raise LabelError(f"{path} cannot be read where {where} ({reason}); check --where and the file") from error
         raise LabelError(
             f"{path} is not a vector file that can be read; give GeoJSON, GPKG or the like ({reason})"
         ) from error

@@ -135,6 +135,34 @@ def test_a_table_of_styles_is_no_layer_to_choose(tmp_path):
     assert len(read_labels(path).frame) == 3
 
 
+# ---- conditions
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp", ".fgb"])
+def test_a_condition_chooses_by_attributes(tmp_path, suffix):
+    path = write(frame(*HOUSES), tmp_path / f"houses{suffix}")
+    labels = read_labels(path, where="name <> 1")
+    assert labels.where == "name <> 1"
+    assert sorted(labels.frame.area) == pytest.approx(sorted((HOUSES[0].area, HOUSES[2].area)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "where", "says"),
+    [
+        (".gpkg", "name > 5", "has nothing where name > 5"),
+        (".gpkg", "colour = 'red'", "check --where"),
+        (".geojson", "name = = 1", "check --where"),
+        (".parquet", "name = 1", "--where does not work on GeoParquet"),
+    ],
+)
+def test_conditions_that_choose_nothing(tmp_path, suffix, where, says):
+    path = write(frame(*HOUSES), tmp_path / f"houses{suffix}")
+    with pytest.raises(LabelError) as caught:
+        read_labels(path, where=where)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and says in message and "\n" not in message
+
+
 # ---- refusals
 
 
