@@ -110,7 +110,7 @@ def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoData
                 raise LabelError(f"{path}: --where does not work on GeoParquet; convert it to GeoPackage first")
             return geopandas.read_parquet(path)
         # Some drivers know no attribute to compare if none is to be read.
-        columns = None if where else []
+        columns: list[str] | None = None if where else []
         frame: Any = pyogrio.read_dataframe(path, layer=_choose_layer(path, layer), columns=columns, where=where)
     except LabelError:
         raise
