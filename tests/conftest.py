@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("network_rules")
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 

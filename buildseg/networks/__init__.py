@@ -29,19 +29,45 @@ class NetworkEntry:
     """One network that can be asked for by name.
 
     Attributes:
-        build: From an encoder, the number of classes and the network's own keyword options to the network.
-        encoder: The encoder that it takes unless told otherwise.
+        build: From an `Encoder` (without an encoder: the number of input bands), the number of classes and
+            the network's own keyword options to the network.
+        encoder: The encoder that it takes unless told otherwise; None if it is one piece, without an encoder
+            to choose.
+        summary: What it is, in a few words.
+        source: Where it is from: first author, year, arXiv number.
     """
 
     build: Callable[..., SegmentationNetwork]
-    encoder: str
+    encoder: str | None
+    summary: str
+    source: str
 
 
 NETWORKS: dict[str, NetworkEntry] = {
-    "unet": NetworkEntry(UNet, "resnet34"),
-    "psa-unet": NetworkEntry(PolarizedUNet, "resnet34"),
-    "da-unet": NetworkEntry(DualAttentionUNet, "resnet34"),
-    "danet": NetworkEntry(DANet, "resnet50"),
+    "unet": NetworkEntry(
+        UNet,
+        "resnet34",
+        "encoder and decoder with skip connections",
+        "Ronneberger 2015, arXiv:1505.04597",
+    ),
+    "psa-unet": NetworkEntry(
+        PolarizedUNet,
+        "resnet34",
+        "U-Net with polarized self-attention in its decoder",
+        "Liu 2021, arXiv:2107.00782",
+    ),
+    "da-unet": NetworkEntry(
+        DualAttentionUNet,
+        "resnet34",
+        "U-Net with position and channel attention at its bottleneck",
+        "Fu 2019, arXiv:1809.02983",
+    ),
+    "danet": NetworkEntry(
+        DANet,
+        "resnet50",
+        "dilated ResNet under position and channel attention",
+        "Fu 2019, arXiv:1809.02983",
+    ),
 }
 
 
@@ -62,7 +88,8 @@ def build_network(
         classes: Channels of the logits, at least 1; 1 for building or not.
         encoder: The encoder's name in segmentation-models-pytorch, or "tu-" and its name in timm; None for
             the network's own choice.
-        encoder_weights: None or "none" for random weights, "imagenet" for the hub's, or a local file.
+        encoder_weights: None or "none" for random weights, "imagenet" for the hub's, or a local file; only
+            None and "none" where there is no encoder.
         **options: The network's own options: see its class.
 
     Returns:
@@ -78,10 +105,15 @@ def build_network(
         raise OptionError(f"in_channels and classes are at least 1, not {in_channels} and {classes}")
     entry = NETWORKS[name]
     options = _with_defaults(name, entry, options)
-    weights = None if encoder_weights is None else str(encoder_weights)
-    chosen = Encoder(encoder or entry.encoder, in_channels, weights)
-    network = entry.build(chosen, classes, **options)
-    network.architecture = Architecture(name, in_channels, classes, chosen.name, options)
+    weights = "none" if encoder_weights is None else str(encoder_weights)
+    if entry.encoder is None:
+        if encoder is not None or weights != "none":
+            raise OptionError(f"{name} has no encoder to choose: leave out --encoder, and --encoder-weights but none")
+        network = entry.build(in_channels, classes, **options)
+    else:
+        encoder = encoder or entry.encoder
+        network = entry.build(Encoder(encoder, in_channels, weights), classes, **options)
+    network.architecture = Architecture(name, in_channels, classes, encoder, options)
     return network
 
 

@@ -1,7 +1,6 @@
 """What every network has in common: any input size in, logits of that size out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
-from tiling.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +70,4 @@ class SegmentationNetwork(nn.Module, ABC):
         if not self.training:
             return logits
         cropped = (AuxiliaryLogits(a.logits[..., :height, :width], a.weight) for a in output.auxiliary)
-        return NetworkOutput(logits, tuple(cropped))
-
-
-def positive_numbers(option: str, values: Sequence[int], least: int, most: int) -> tuple[int, ...]:
-    """Check an option that is a list of whole numbers.
-
-    Args:
-        option: What the option is called.
-        values: The numbers, each at least 1.
-        least: How many there are at least.
-        most: How many there are at most.
-
-    Returns:
-        The numbers.
-
-    Raises:
-        OptionError: They are something else, or too few or too many.
-    """
-    whole = isinstance(values, Sequence) and all(isinstance(v, int) and v > 0 for v in values)
-    if not whole or not least <= len(values) <= most:
-        many = f"{least}" if least == most else f"{least} to {most}"
-        raise OptionError(f"{option} takes {many} positive whole numbers, not {values!r}")
-    return tuple(values)
+        return NetworkOutput(logits, tuple(cropped), output.embedding)

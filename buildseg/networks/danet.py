@@ -5,18 +5,16 @@ Source: Fu, Liu, Tian and others, "Dual Attention Network for Scene Segmentation
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
-from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 
 from buildseg.attention import ChannelAttention, PositionAttention
 from buildseg.attention.dual import ChannelForm
-from buildseg.networks.base import SegmentationNetwork, positive_numbers
+from buildseg.networks.base import SegmentationNetwork
+from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
+from buildseg.networks.layers import conv_bn_relu, resized
+from buildseg.networks.option_values import share
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
-from tiling.errors import OptionError
-
-OUTPUT_STRIDE = 8
 
 
 class DANet(SegmentationNetwork):
@@ -38,7 +36,7 @@ class DANet(SegmentationNetwork):
         Args:
             encoder: A ResNet of segmentation-models-pytorch; the article uses resnet50 and resnet101.
             classes: Channels of the logits.
-            multi_grid: Dilations of the last stage's blocks, three of them (two for resnet18).
+            multi_grid: Dilations of the last stage's three blocks.
             form: Form of the channel attention, "paper" or "official".
             dropout: Share of channels dropped before each classifier in training, 0 to below 1.
 
@@ -47,10 +45,8 @@ class DANet(SegmentationNetwork):
             WeightsError: The encoder's weights cannot be had.
         """
         super().__init__()
-        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise OptionError(f"dropout is from 0 to below 1, not {dropout!r}")
-        self.encoder = encoder.build(depth=5)
-        _dilate(self.encoder, encoder.name, multi_grid)
+        share("dropout", dropout)
+        self.encoder = dilated_resnet(encoder, multi_grid, "danet")
         deepest = self.encoder.out_channels[-1]
         inner = deepest // 4
         self.position = _branch(deepest, inner, PositionAttention(inner))
@@ -69,32 +65,9 @@ class DANet(SegmentationNetwork):
         features = self.encoder(x)[-1]
         position, channel = self.position(features), self.channel(features)
         branches = [position + channel, position, channel] if self.training else [position + channel]
-        logits, *auxiliary = (
-            F.interpolate(head(branch), size=x.shape[2:], mode="bilinear", align_corners=False)
-            for head, branch in zip(self.heads, branches, strict=False)
-        )
+        logits, *auxiliary = (resized(head(b), like=x) for head, b in zip(self.heads, branches, strict=False))
         return NetworkOutput(logits, tuple(AuxiliaryLogits(a, 1.0) for a in auxiliary))
 
 
 def _branch(channels: int, inner: int, attention: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*_conv3x3(channels, inner), attention, *_conv3x3(inner, inner))
-
-
-def _conv3x3(channels: int, out: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-
-
-def _dilate(encoder: nn.Module, name: str, multi_grid: Sequence[int]) -> None:
-    """Turn the strides of the last two stages into dilations, in place."""
-    if not isinstance(encoder, ResNetEncoder):
-        raise OptionError(f"danet needs a ResNet such as resnet50 or resnet101 as encoder, not {name!r}")
-    grid = positive_numbers("multi_grid", multi_grid, len(encoder.layer4), len(encoder.layer4))
-    # The first block of a stage keeps the dilation of the stage before it, so that no sample is skipped.
-    dilations = (1,) + (2,) * (len(encoder.layer3) - 1)
-    for stage, rates in ((encoder.layer3, dilations), (encoder.layer4, grid)):
-        for block, rate in zip(stage, rates, strict=True):
-            for conv in block.modules():
-                if isinstance(conv, nn.Conv2d):
-                    conv.stride = (1, 1)
-                    if conv.kernel_size == (3, 3):
-                        conv.dilation = conv.padding = (rate, rate)
+    return nn.Sequential(conv_bn_relu(channels, inner, 3), attention, conv_bn_relu(inner, inner, 3))

@@ -19,13 +19,30 @@ class AuxiliaryLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """Features that are to be alike within a class and to differ between classes, for the sake of the loss.
+
+    Attributes:
+        features: (N, D, h, w), the image (or the image padded to a multiple of `stride`) at a coarser resolution.
+        stride: Pixels of the image per feature.
+        weight: What their loss is multiplied by before it is added to the main one.
+    """
+
+    features: Tensor
+    stride: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkOutput:
     """What a network in training mode returns.
 
     Attributes:
         logits: The prediction, (N, classes, H, W), of the input's size.
         auxiliary: Further logits to train with; often none.
+        embedding: Features to train with a category-consistent loss; mostly None.
     """
 
     logits: Tensor
     auxiliary: tuple[AuxiliaryLogits, ...] = ()
+    embedding: Embedding | None = None

@@ -15,10 +15,10 @@ from torch import Tensor
 from buildseg.attention import DualAttention, PolarizedSelfAttention
 from buildseg.attention.dual import ChannelForm
 from buildseg.attention.polarized import Form, Layout
-from buildseg.networks.base import SegmentationNetwork, positive_numbers
+from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import Encoder
+from buildseg.networks.option_values import flag, one_of, positive_numbers
 from buildseg.networks.output import NetworkOutput
-from tiling.errors import OptionError
 
 Place = Literal["decoder", "bottleneck", "both"]
 CHANNELS = (256, 128, 64, 32, 16)
@@ -100,8 +100,7 @@ class PolarizedUNet(UNet):
             WeightsError: The encoder's weights cannot be had.
         """
         super().__init__(encoder, classes, decoder_channels=decoder_channels)
-        if place not in get_args(Place):
-            raise OptionError(f"place {place!r} is none of {', '.join(get_args(Place))}")
+        one_of("place", place, get_args(Place))
         self.attention = None
         if place != "decoder":
             self.attention = PolarizedSelfAttention(self.encoder.out_channels[-1], layout, form)
@@ -115,7 +114,7 @@ class PolarizedUNet(UNet):
 
 
 class DualAttentionUNet(UNet):
-    """U-Net with dual attention (position and channel) at the bottleneck."""
+    """U-Net with dual attention (position and channel) at the bottleneck, and in the decoder if asked."""
 
     def __init__(
         self,
@@ -124,6 +123,7 @@ class DualAttentionUNet(UNet):
         *,
         decoder_channels: Sequence[int] = CHANNELS,
         form: ChannelForm = "official",
+        deepest_block: bool = False,
     ) -> None:
         """Make the network.
 
@@ -132,6 +132,7 @@ class DualAttentionUNet(UNet):
             classes: Channels of the logits.
             decoder_channels: As in `UNet`.
             form: "paper" or "official", as in `ChannelAttention`.
+            deepest_block: Whether the deepest decoder block ends in dual attention too.
 
         Raises:
             OptionError: The encoder or an option's value is unknown.
@@ -139,6 +140,8 @@ class DualAttentionUNet(UNet):
         """
         super().__init__(encoder, classes, decoder_channels=decoder_channels)
         self.attention = DualAttention(self.encoder.out_channels[-1], form)
+        if flag("deepest_block", deepest_block):
+            self.decoder.blocks[0].attention2 = DualAttention(decoder_channels[0], form)
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """Dual attention on the deepest features."""
