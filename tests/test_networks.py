@@ -182,7 +182,7 @@ REFUSED = [
     ({"name": "psa-unet", "layout": "both"}, "layout 'both' is none of parallel, serial"),
     ({"name": "da-unet", "form": "mine"}, "form 'mine' is none of paper, official"),
     ({"name": "danet", "encoder": "mobilenet_v2"}, "danet needs a ResNet .* not 'mobilenet_v2'"),
-    ({"name": "danet"}, r"multi_grid takes 3 .* not \[4, 8\]"),
+    ({"name": "danet", "multi_grid": [4, 8]}, r"multi_grid takes 3 .* not \[4, 8\]"),
     ({"name": "danet", "dropout": 1.0}, "dropout is from 0 to below 1, not 1.0"),
 ]
 
