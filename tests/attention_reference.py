@@ -88,3 +88,13 @@ def layer_norm(norm: torch.nn.LayerNorm, values: Tensor) -> Tensor:
 
 def sigmoid(values: Tensor) -> Tensor:
     return 1 / (1 + (-values).exp())
+
+
+def position_row(module: PositionAttention, image: Tensor, row: int, column: int) -> Tensor:
+    """s_j of one position j of an image (C, H, W), over all i, as (H, W)."""
+    query, key = (
+        torch.einsum("dc,chw->dhw", p.weight[:, :, 0, 0], image) + p.bias[:, None, None]
+        for p in (module.query, module.key)
+    )
+    scores = torch.einsum("d,dhw->hw", query[:, row, column], key).exp()
+    return scores / scores.sum()

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import attention_reference as reference
 from buildseg.attention import ChannelAttention, DualAttention, PolarizedSelfAttention, PositionAttention
+from buildseg.attention.looking import Gated, PositionMapped, attention_modules
 from tiling.errors import OptionError
 
 LAYOUTS = ("parallel", "serial")
@@ -181,3 +182,57 @@ def test_unknown_values_are_refused_by_name():
     for make in (PolarizedSelfAttention, PositionAttention, ChannelAttention):
         with pytest.raises(OptionError, match="at least 1 channel, not 0"):
             make(0)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_the_map_of_a_position_is_its_row_of_the_textbook_softmax(channels):
+    module = randomized(PositionAttention(channels))
+    x = features(channels, 5, 7).detach()[:1]
+    for row, column in ((0, 0), (2, 6), (4, 3)):
+        seen = module.position_map(x, row, column)
+        torch.testing.assert_close(seen, reference.position_row(module, x[0], row, column), rtol=1e-9, atol=1e-12)
+        assert seen.sum().item() == pytest.approx(1)
+
+
+def test_the_map_of_a_position_is_what_the_module_adds_there():
+    module = randomized(PositionAttention(16))
+    x = features(16, 5, 7).detach()[:1]
+    seen = module.position_map(x, 3, 1)
+    attended = torch.einsum("hw,chw->c", seen, module.value(x)[0])
+    torch.testing.assert_close(module.gamma * attended + x[0, :, 3, 1], module(x)[0, :, 3, 1])
+
+
+def test_the_map_of_a_position_never_makes_all_scores():
+    side = 72
+    module, x = PositionAttention(16), torch.randn(1, 16, side, side)
+    with torch.inference_mode():
+        module.position_map(x[..., :8, :8], 0, 0)
+        assert extra_peak(lambda: module.position_map(x, 40, 50)) < 0.1 * 4 * side**4
+
+
+@pytest.mark.parametrize("module", modules(16)[:4], ids=lambda m: f"{m.layout}-{m.form}")
+def test_the_map_of_polarized_attention_is_the_gate_that_its_forward_applies(module):
+    module = randomized(module)
+    x = features(16, 5, 7).detach()[:1]
+    seen = module.position_map(x, 4, 2)
+    assert torch.equal(seen, module.position_map(x, 0, 0))
+    channel = module.channel_gate(x)
+    gated = x * (channel + seen) if module.layout == "parallel" else x * channel * seen
+    torch.testing.assert_close(module(x), gated)
+
+
+def test_attention_can_be_looked_at_module_by_module():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = PositionAttention(8)
+
+        def position_map(self, x, row, column):
+            return self.inner.position_map(x, row, column)
+
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), Recurrent(), DualAttention(8), PolarizedSelfAttention(8))
+    found = attention_modules(network)
+    assert list(found) == ["1", "2.position", "2.channel", "3"]
+    assert [isinstance(m, PositionMapped) for m in found.values()] == [True, True, False, True]
+    assert [isinstance(m, Gated) for m in found.values()] == [False, False, False, True]
+    assert attention_modules(nn.Sequential(nn.Conv2d(3, 8, 1), nn.MaxPool2d(2))) == {}

@@ -59,6 +59,22 @@ class PositionAttention(nn.Module):
         heads = x.reshape(len(x), self.heads, width, -1)
         return torch.addcmul(heads, self.gamma, attended.transpose(2, 3)).reshape(x.shape)
 
+    def position_map(self, x: Tensor, row: int, column: int) -> Tensor:
+        """How much one position attends to each: its row of the n x n scores, and no other.
+
+        Args:
+            x: Features, (1, C, H, W).
+            row: Row of the position, 0 to H - 1.
+            column: Its column, 0 to W - 1.
+
+        Returns:
+            Weights in 0..1 of sum 1, (H, W), in float32 or wider.
+        """
+        query = self.query(x[..., row, column, None, None]).flatten()
+        scores = query @ self.key(x).flatten(2)[0]
+        weights: Tensor = scores.to(torch.promote_types(x.dtype, torch.float32)).softmax(dim=0)
+        return weights.reshape(x.shape[2:])
+
     def _heads(self, projected: Tensor, width: int) -> Tensor:
         """From (N, channels, H, W) to contiguous rows, (N, heads, n, width filled up to a multiple of 8)."""
         heads = 1 if projected.shape[1] <= width else self.heads

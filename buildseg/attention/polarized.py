@@ -71,6 +71,22 @@ class PolarizedSelfAttention(nn.Module):
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
 
+    def position_map(self, x: Tensor, row: int, column: int) -> Tensor:
+        """The spatial gate as `forward` applies it; in the serial layout it is that of the gated channels.
+
+        It is one map for all positions, so it does not depend on which of them asks.
+
+        Args:
+            x: Features, (1, C, H, W).
+            row: Row of the position, 0 to H - 1.
+            column: Its column, 0 to W - 1.
+
+        Returns:
+            Weights in 0..1, (H, W), which do not sum to 1.
+        """
+        seen = x if self.layout == "parallel" else x * self.channel_gate(x)
+        return self.spatial_gate(seen)[0, 0]
+
     def channel_gate(self, x: Tensor) -> Tensor:
         """The weight of each channel.
 
