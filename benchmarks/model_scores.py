@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torchmetrics.functional.classification import binary_stat_scores
 
+from buildseg.classes import IGNORE
 from buildseg.model_file import load_model
 from buildseg.tiles import open_tiles
 from buildseg.training.dataset import WholeChips
-from buildseg.training.losses import IGNORE
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import rasterio
 
+from buildseg.classes import BUILDING
 from tiling import Scene
 
 if TYPE_CHECKING:
@@ -49,20 +50,25 @@ def _describe_model(card: "ModelCard", path: Path) -> dict[str, str]:
         "file": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, a buildseg model",
         "network": f"{network} on {encoder}" if encoder else network,
         "bands": f"{', '.join(contract.bands)} as {contract.dtype}",
+        "classes": _said_classes(int(card.architecture.get("classes", 1))),
         "resolution": f"{contract.gsd:.2g} m per pixel" if contract.gsd else "not known",
         "window": f"{contract.window} pixels",
     }
     if training:
-        versions = training.get("versions", {})
+        versions, epochs = training.get("versions", {}), training.get("options", {}).get("epochs")
         described["trained on"] = (
             f"{training.get('train_chips')} chips of {', '.join(training.get('tiles', []))}; "
-            f"{training.get('options', {}).get('epochs')} epochs, buildseg {versions.get('buildseg')}"
+            f"{epochs} epoch{'' if epochs == 1 else 's'}, buildseg {versions.get('buildseg')}"
         )
     if card.scores:
         described["scores"] = ", ".join(
             f"{name.removeprefix('val_')} {value:.3g}" for name, value in card.scores.items()
         )
     return described
+
+
+def _said_classes(classes: int) -> str:
+    return "building or not" if classes == 1 else f"{classes}, of which number {BUILDING} is building"
 
 
 def _describe_scene(path: str | Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 from tiling.errors import BuildsegError
 
 from .info import info
+from .models import models
 from .predict import predict
 from .tile import tile
 from .train import train
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, info):
+for command in (tile, train, predict, vectorize, info, models):
     app.command()(command)
 
 

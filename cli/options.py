@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from tiling.errors import OptionError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1, ... or mps.")]
@@ -34,3 +37,32 @@ def parse_bands(text: str | None) -> tuple[int | str, ...] | None:
         return None
     parts = [part.strip().lower() for part in text.split(",") if part.strip()]
     return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def parse_network_options(pairs: list[str]) -> dict[str, Any]:
+    """Read options of a network: numbers, true and false as such, lists by their commas, all else as text.
+
+    Args:
+        pairs: Each ``name=value``.
+
+    Raises:
+        OptionError: One is no such pair, or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name or not value.strip():
+            raise OptionError(f"--option {pair} is no NAME=VALUE, such as layout=serial or multi_grid=4,8,16")
+        if name in options:
+            raise OptionError(f"--option {name} is given twice; give it once")
+        options[name] = [_value(part) for part in value.split(",")] if "," in value else _value(value)
+    return options
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever the text stands for
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text.strip()
+    return value if isinstance(value, (int, float)) else text.strip()

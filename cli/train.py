@@ -9,7 +9,7 @@ import typer
 
 from tiling.errors import OptionError
 
-from .options import Device, Overwrite
+from .options import Device, Overwrite, parse_network_options
 
 
 def train(
@@ -25,18 +25,35 @@ def train(
         typer.Option("--model", "-m", help="Model file to go on from, instead of a new network."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="unet, psa-unet, da-unet or danet.", show_default="psa-unet")
+        str | None, typer.Option(help="A network that `buildseg models` lists.", show_default="psa-unet")
+    ] = None,
+    network_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="NAME=VALUE",
+            help="An option of the network, as `buildseg models NETWORK` lists them. Repeatable.",
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Encoder: resnet18, efficientnet-b0, tu-resnet10t, ...", show_default="the network's own"),
     ] = None,
     encoder_weights: Annotated[
-        str, typer.Option(help="imagenet (fetched once), none (from scratch), or a local file.")
-    ] = "imagenet",
-    decoder_channels: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Widths of a U-Net's decoder, such as 128,64,32,32,16.")
+        str | None,
+        typer.Option(
+            help="imagenet (fetched once), none (from scratch), or a local file.",
+            show_default="imagenet, where there is an encoder",
+        ),
     ] = None,
+    classes: Annotated[
+        int,
+        typer.Option(
+            help="Classes that the masks tell apart. 1: building (255, or 1) or not (0). More: numbered from 0, "
+            "where 1 is building and 255 not labelled.",
+        ),
+    ] = 1,
     epochs: Annotated[int, typer.Option(help="Passes over the tiles.")] = 40,
     batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 8,
     crop: Annotated[
@@ -69,10 +86,16 @@ def train(
     from buildseg.training.options import NetworkChoice, TrainOptions
     from buildseg.training.run import train as train_network
 
-    if model and (network or encoder or decoder_channels):
-        raise OptionError("--model brings its network along; leave out --network, --encoder and --decoder-channels")
-    widths = {} if decoder_channels is None else {"decoder_channels": _numbers("--decoder-channels", decoder_channels)}
-    choice = NetworkChoice(model, network or "psa-unet", encoder, encoder_weights, widths)
+    given = {
+        "--network": network,
+        "--option": network_options,
+        "--encoder": encoder,
+        "--encoder-weights": encoder_weights,
+    }
+    if model and (doubled := [flag for flag, value in given.items() if value is not None]):
+        raise OptionError(f"--model brings its network along; leave out {', '.join(doubled)}")
+    own = parse_network_options(network_options or [])
+    choice = NetworkChoice(model, network or "psa-unet", encoder, encoder_weights, own)
     options = TrainOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -88,7 +111,7 @@ def train(
     )
     started = time.monotonic()
     result = train_network(
-        open_tiles(tiles),
+        open_tiles(tiles, classes=classes),
         out or Path("runs") / (model.stem if model else choice.name),
         choice,
         options,
@@ -100,10 +123,3 @@ def train(
         f"{result.model}: validation IoU {scores['val_iou']:.3f}, F1 {scores['val_f1']:.3f} "
         f"in epoch {scores['epoch']:.0f} of {epochs}; {time.monotonic() - started:.0f} s"
     )
-
-
-def _numbers(flag: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise OptionError(f"{flag} {text} is no list of whole numbers, such as 128,64,32,32,16") from error

@@ -26,7 +26,7 @@ from buildseg.model_file import load_model
 from buildseg.tiles import open_tiles
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "buildseg"
-TINY = ["--network", "unet", "--encoder", "tu-resnet10t", "--decoder-channels", "32,16,16,8,8"]
+TINY = ["--network", "unet", "--encoder", "tu-resnet10t", "--option", "decoder_channels=32,16,16,8,8"]
 ON_CPU = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 SHORT = ["--epochs", "1", "--batch-size", "2", "--crop", "64", *ON_CPU]
 
@@ -131,7 +131,7 @@ def test_info_describes_the_model_and_the_scene(trained, here):
     facts = dict(line.split("  ", 1) for line in said)
     assert facts["network"].strip() == "unet on tu-resnet10t"
     assert facts["bands"].strip() == "red, green, blue as uint8"
-    assert facts["trained on"].strip().startswith("14 chips of tiles; 1 epochs")
+    assert facts["trained on"].strip().startswith("14 chips of tiles; 1 epoch,")
     code, said, errors = here("info", folder=town)
     assert (code, errors) == (0, [])
     assert said[0].split()[:2] == ["file", "default.safetensors,"]
@@ -222,7 +222,11 @@ def test_the_installed_program_refuses_in_a_line(yard):
     [
         (["-t", "town.tif"], 12, ["town.tif is not a folder", "buildseg tile"]),
         (["-t", "tiles", "--network", "segmenter"], 2, ["unknown network 'segmenter'"]),
-        (["-t", "tiles", "--decoder-channels", "a,b"], 2, ["--decoder-channels a,b"]),
+        (["-t", "tiles", "-O", "decoder_channels=a,b"], 2, ["decoder_channels takes 3 to 5", "['a', 'b']"]),
+        (["-t", "tiles", "--option", "layout"], 2, ["--option layout is no NAME=VALUE"]),
+        (["-t", "tiles", "--option", "a=1", "--option", "a=2"], 2, ["--option a is given twice"]),
+        (["-t", "tiles", "--classes", "0"], 2, ["--classes 0"]),
+        (["-t", "tiles", "--model", "x.safetensors", "--network", "unet"], 2, ["leave out --network"]),
         (["-t", "tiles", "--model", "roofs.geojson"], 13, ["roofs.geojson is not a buildseg model file"]),
         (["-t", "tiles", "--device", "cuda:99"], 2, ["--device cuda:99 is not available"]),
         (["-t", "tiles", "--out", "roofs.geojson"], 20, ["roofs.geojson is a file"]),

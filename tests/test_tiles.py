@@ -9,8 +9,9 @@ from affine import Affine
 from PIL import Image
 
 import scenes
+from buildseg.chip_file import read_image, read_mask
 from buildseg.statistics import BandStatistics
-from buildseg.tiles import open_tiles, read_image, read_mask
+from buildseg.tiles import open_tiles
 from tiling.errors import TilesError
 
 SHAPE = (40, 56)

@@ -16,15 +16,17 @@ from torch.utils.data import DataLoader
 
 import scenes
 from bright_model import Brightness
+from buildseg.chip_file import ChipFile
+from buildseg.classes import IGNORE
 from buildseg.contract import Contract
 from buildseg.devices import resolve_device
 from buildseg.model_file import ModelCard, load_model, read_card
 from buildseg.networks import AuxiliaryLogits, NetworkOutput, build_network
-from buildseg.tiles import ChipFile, open_tiles
+from buildseg.tiles import open_tiles
 from buildseg.training.augment import make_augment, resample
 from buildseg.training.callbacks import RunRecorder, _with_buildings
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
-from buildseg.training.losses import IGNORE, bce_dice_loss
+from buildseg.training.losses import bce_dice_loss
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.pictures import draw_curves, draw_examples, viewable
@@ -372,7 +374,7 @@ def test_auxiliary_losses_count_by_their_weight():
 
 
 def test_every_weight_of_danet_learns():
-    network = build_network("danet", encoder="resnet18", multi_grid=[4, 8])
+    network = build_network("danet", encoder="resnet18")
     module = SegmentationModule(network, TrainOptions())
     module.log = lambda *arguments, **options: None
     target = torch.zeros(2, 64, 64, dtype=torch.uint8)

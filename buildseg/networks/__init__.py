@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from buildseg.networks.base import Architecture, SegmentationNetwork
+from buildseg.networks.ccnet import CCNet
 from buildseg.networks.danet import DANet
 from buildseg.networks.encoders import Encoder
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
@@ -21,6 +22,7 @@ __all__ = [
     "NetworkOutput",
     "SegmentationNetwork",
     "build_network",
+    "network_entry",
 ]
 
 
@@ -68,6 +70,12 @@ NETWORKS: dict[str, NetworkEntry] = {
         "dilated ResNet under position and channel attention",
         "Fu 2019, arXiv:1809.02983",
     ),
+    "ccnet": NetworkEntry(
+        CCNet,
+        "resnet50",
+        "dilated ResNet under recurrent criss-cross attention",
+        "Huang 2019, arXiv:1811.11721",
+    ),
 }
 
 
@@ -99,11 +107,9 @@ def build_network(
         OptionError: The network, its encoder or an option is unknown, or a value is out of range.
         WeightsError: The encoder's weights cannot be had.
     """
-    if name not in NETWORKS:
-        raise OptionError(f"unknown network {name!r}: valid are {', '.join(NETWORKS)}")
+    entry = network_entry(name)
     if in_channels < 1 or classes < 1:
         raise OptionError(f"in_channels and classes are at least 1, not {in_channels} and {classes}")
-    entry = NETWORKS[name]
     options = _with_defaults(name, entry, options)
     weights = "none" if encoder_weights is None else str(encoder_weights)
     if entry.encoder is None:
@@ -115,6 +121,20 @@ def build_network(
         network = entry.build(Encoder(encoder, in_channels, weights), classes, **options)
     network.architecture = Architecture(name, in_channels, classes, encoder, options)
     return network
+
+
+def network_entry(name: str) -> NetworkEntry:
+    """Look a network up.
+
+    Args:
+        name: One of `NETWORKS`.
+
+    Raises:
+        OptionError: It is none of them.
+    """
+    if name not in NETWORKS:
+        raise OptionError(f"unknown network {name!r}: valid are {', '.join(NETWORKS)}")
+    return NETWORKS[name]
 
 
 def _with_defaults(name: str, entry: NetworkEntry, options: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class SegmentationNetwork(nn.Module, ABC):
     architecture: Architecture
     stride: int
 
+    @property
+    def output_stride(self) -> int:
+        """How many times coarser than the image the features are that the network's head starts from."""
+        return self.stride
+
     @abstractmethod
     def predict(self, x: Tensor) -> NetworkOutput:
         """Compute logits.

@@ -36,8 +36,8 @@ class DANet(SegmentationNetwork):
         Args:
             encoder: A ResNet of segmentation-models-pytorch; the article uses resnet50 and resnet101.
             classes: Channels of the logits.
-            multi_grid: Dilations of the last stage's three blocks.
-            form: Form of the channel attention, "paper" or "official".
+            multi_grid: Dilations of the encoder's last three blocks.
+            form: Formula of the channel attention: that of the "paper" or that of the authors' code, "official".
             dropout: Share of channels dropped before each classifier in training, 0 to below 1.
 
         Raises:

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from buildseg.classes import BUILDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,17 @@ class NetworkOutput:
     logits: Tensor
     auxiliary: tuple[AuxiliaryLogits, ...] = ()
     embedding: Embedding | None = None
+
+
+def building_probability(logits: Tensor) -> Tensor:
+    """Turn logits into the probability of building.
+
+    Args:
+        logits: (N, classes, H, W).
+
+    Returns:
+        (N, H, W) in 0..1, float32: the sigmoid of the one class, or of several the softmax of class `BUILDING`.
+    """
+    if logits.shape[1] == 1:
+        return torch.sigmoid(logits[:, 0].float())
+    return logits.float().softmax(dim=1)[:, BUILDING]

@@ -90,9 +90,9 @@ class PolarizedUNet(UNet):
         Args:
             encoder: Which encoder.
             classes: Channels of the logits.
-            decoder_channels: As in `UNet`.
-            layout: "parallel" or "serial", as in `PolarizedSelfAttention`.
-            form: "paper" or "official", as in `PolarizedSelfAttention`.
+            decoder_channels: Channels after each of the decoder's blocks, deepest first, 3 to 5 of them.
+            layout: Whether the channel gate and the spatial gate act in "parallel" or in "serial".
+            form: Formula of the gates: that of the "paper" or that of the authors' code, "official".
             place: Where the attention is: "decoder", "bottleneck" or "both".
 
         Raises:
@@ -130,8 +130,8 @@ class DualAttentionUNet(UNet):
         Args:
             encoder: Which encoder.
             classes: Channels of the logits.
-            decoder_channels: As in `UNet`.
-            form: "paper" or "official", as in `ChannelAttention`.
+            decoder_channels: Channels after each of the decoder's blocks, deepest first, 3 to 5 of them.
+            form: Formula of the channel attention: that of the "paper" or that of the authors' code, "official".
             deepest_block: Whether the deepest decoder block ends in dual attention too.
 
         Raises:

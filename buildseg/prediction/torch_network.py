@@ -5,13 +5,14 @@ import torch
 from numpy.typing import NDArray
 
 from buildseg.model_file import Model
+from buildseg.networks.output import building_probability
 
 
 class TorchNetwork:
     """Runs a model on a device, in channels-last memory and float32.
 
     Args:
-        model: With one class.
+        model: Of any number of classes.
         device: Where to run.
     """
 
@@ -31,5 +32,5 @@ class TorchNetwork:
         with torch.inference_mode():
             images = torch.from_numpy(inputs).to(self.device).contiguous(memory_format=torch.channels_last)
             logits = self._network(images)
-            probability: NDArray[np.float32] = torch.sigmoid(logits[:, 0].float()).cpu().numpy()
+            probability: NDArray[np.float32] = building_probability(logits).cpu().numpy()
             return probability

@@ -8,7 +8,9 @@ import lightning
 import numpy as np
 import torch
 
+from buildseg.classes import BUILDING
 from buildseg.model_file import ModelCard, save_model
+from buildseg.networks.output import building_probability
 from buildseg.training.dataset import WholeChips
 from buildseg.training.module import SegmentationModule
 from buildseg.training.pictures import draw_curves, draw_examples, viewable
@@ -73,7 +75,7 @@ class RunRecorder(lightning.Callback):
             image, target = self._chips[index]
             with torch.inference_mode():
                 logits = module.network(image[None].to(module.device))
-            probability = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+            probability = building_probability(logits)[0].cpu().numpy()
             examples.append((viewable(image.numpy()), target.numpy(), probability))
         module.network.train()
         title = f"epoch {self.best['epoch']:.0f}, validation IoU {self.best['val_iou']:.3f}"
@@ -83,6 +85,6 @@ class RunRecorder(lightning.Callback):
 def _with_buildings(chips: WholeChips) -> list[int]:
     """Choose the chips to show: from all over, those with buildings if there are such."""
     tried = np.unique(np.linspace(0, len(chips) - 1, _EXAMPLES_TRIED).round().astype(int)).tolist()
-    built = [index for index in tried if (chips[index].target == 1).any()] or tried
+    built = [index for index in tried if (chips[index].target == BUILDING).any()] or tried
     spread = np.unique(np.linspace(0, len(built) - 1, _EXAMPLES_SHOWN).round().astype(int))
     return [built[place] for place in spread]

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from buildseg.chip_file import ChipFile, read_image, read_mask
+from buildseg.classes import IGNORE
 from buildseg.contract import Contract
-from buildseg.tiles import ChipFile, read_image, read_mask
 from buildseg.training.augment import Augment, make_augment, resample
-from buildseg.training.losses import IGNORE
 
 
 class Sample(NamedTuple):
@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
     Attributes:
         image: Scaled pixels, float32 of shape (bands, H, W) or (N, bands, H, W).
-        target: uint8 of shape (H, W) or (N, H, W): 0, 1, or `IGNORE`.
+        target: uint8 of shape (H, W) or (N, H, W): classes, or `IGNORE`.
     """
 
     image: Tensor
@@ -83,7 +83,7 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
     """Read a chip at the contract's resolution.
 
     Returns:
-        Pixels of shape (rows, cols, bands), uint8 or else float32, and target of shape (rows, cols): 0, 1, or `IGNORE`
+        Pixels of shape (rows, cols, bands), uint8 or else float32, and target of shape (rows, cols): classes, `IGNORE`
         where the image holds nothing. There the pixels are at the training mean, so that they lend nothing to their
         neighbours when these are resampled or blurred.
     """
@@ -91,7 +91,7 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.float32)  # OpenCV does not know all types
     pixels[:, ~valid] = np.asarray(contract.mean)[:, None]
-    target = np.where(valid, read_mask(chip.mask).astype(np.uint8), np.uint8(IGNORE))
+    target = np.where(valid, read_mask(chip.mask, chip.classes), np.uint8(IGNORE))
     return resample(pixels.transpose(1, 2, 0), target, _magnification(chip, contract))
 
 

@@ -7,18 +7,28 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, BinaryPrecision, BinaryRecall
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    BinaryF1Score,
+    BinaryJaccardIndex,
+    BinaryPrecision,
+    BinaryRecall,
+    MulticlassF1Score,
+    MulticlassJaccardIndex,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
 
+from buildseg.classes import IGNORE
 from buildseg.networks import NetworkOutput, SegmentationNetwork
 from buildseg.training.dataset import Sample
-from buildseg.training.losses import IGNORE, bce_dice_loss
+from buildseg.training.losses import segmentation_loss
 from buildseg.training.options import TrainOptions
 from tiling.errors import TrainingError
 
 
 class SegmentationModule(lightning.LightningModule):
-    """Trains a network to tell building from background.
+    """Trains a network to tell building from background, or several classes from each other.
 
     Args:
         network: Any network of the registry.
@@ -29,23 +39,14 @@ class SegmentationModule(lightning.LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self._options = options
-        settings: dict[str, Any] = {"ignore_index": IGNORE, "validate_args": False}
-        self.scores = MetricCollection(
-            {
-                "iou": BinaryJaccardIndex(**settings),
-                "f1": BinaryF1Score(**settings),
-                "precision": BinaryPrecision(**settings),
-                "recall": BinaryRecall(**settings),
-            },
-            prefix="val_",
-        )
+        self.scores = _metrics(network.architecture.classes)
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         """Measure the loss of a batch, auxiliary losses included."""
         output: NetworkOutput = self.network(_channels_last(batch.image))
-        loss = bce_dice_loss(output.logits, batch.target)
+        loss = segmentation_loss(output.logits, batch.target)
         for extra in output.auxiliary:
-            loss = loss + extra.weight * bce_dice_loss(extra.logits, batch.target)
+            loss = loss + extra.weight * segmentation_loss(extra.logits, batch.target)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {batch_index + 1}; "
@@ -57,9 +58,10 @@ class SegmentationModule(lightning.LightningModule):
     def validation_step(self, batch: Sample, batch_index: int) -> None:
         """Score a batch of whole chips."""
         logits = self.network(_channels_last(batch.image))
-        # As 0 and 1: given scores, the metrics would take a batch that happens to lie within 0..1 for probabilities.
-        self.scores.update((logits.squeeze(1) > 0).to(torch.uint8), batch.target)
-        self.log("val_loss", bce_dice_loss(logits, batch.target), batch_size=len(batch.image))
+        # As classes: given scores, the metrics would take a batch that happens to lie within 0..1 for probabilities.
+        found = (logits.squeeze(1) > 0).to(torch.uint8) if logits.shape[1] == 1 else logits.argmax(dim=1)
+        self.scores.update(found, batch.target)
+        self.log("val_loss", segmentation_loss(logits, batch.target), batch_size=len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores over all validation pixels."""
@@ -89,6 +91,23 @@ class SegmentationModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _metrics(classes: int) -> MetricCollection:
+    """The scores of one class; of several their mean over the classes, the background among them."""
+    kinds: dict[str, tuple[type[Metric], type[Metric]]] = {
+        "iou": (BinaryJaccardIndex, MulticlassJaccardIndex),
+        "f1": (BinaryF1Score, MulticlassF1Score),
+        "precision": (BinaryPrecision, MulticlassPrecision),
+        "recall": (BinaryRecall, MulticlassRecall),
+    }
+    settings: dict[str, Any] = {"ignore_index": IGNORE, "validate_args": False}
+    if classes > 1:
+        settings |= {"num_classes": classes, "average": "macro"}
+    metrics: dict[str, Metric | MetricCollection] = {
+        name: (one if classes == 1 else several)(**settings) for name, (one, several) in kinds.items()
+    }
+    return MetricCollection(metrics, prefix="val_")
 
 
 def _channels_last(image: Tensor) -> Tensor:

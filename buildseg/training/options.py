@@ -19,14 +19,14 @@ class NetworkChoice:
         start: Model file to go on from; its architecture and scaling then hold, and the rest is left alone.
         name: Name in the registry of `buildseg.networks`.
         encoder: Name of the encoder, None for the network's default.
-        encoder_weights: ``imagenet``, ``none`` or a local file.
+        encoder_weights: ``imagenet``, ``none`` or a local file; None takes ``imagenet`` where there is an encoder.
         options: Further arguments of the network.
     """
 
     start: Path | None = None
     name: str = "psa-unet"
     encoder: str | None = None
-    encoder_weights: str = "imagenet"
+    encoder_weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from buildseg.training.losses import IGNORE
+from buildseg.classes import BUILDING, IGNORE
 from tiling.output import written_whole
 
 FOUND, MISSED, FALSE = (0.13, 0.65, 0.30), (0.12, 0.40, 0.85), (0.90, 0.20, 0.15)
@@ -54,8 +54,8 @@ def draw_examples(
 
     Args:
         path: PNG to write.
-        examples: For each row of the picture: image (rows, cols, 3) in 0..1, target (rows, cols) with 0, 1 and
-            `IGNORE`, and probability (rows, cols) in 0..1.
+        examples: For each row of the picture: image (rows, cols, 3) in 0..1, target (rows, cols) of classes and
+            `IGNORE`, and probability of building (rows, cols) in 0..1.
         title: Of the whole picture.
     """
     figure = Figure(figsize=(12, 3 * len(examples) + 1), layout="constrained")
@@ -65,7 +65,7 @@ def draw_examples(
         axes.set_title(name)
     for row, (image, target, probability) in zip(panels, examples, strict=True):
         row[0].imshow(image)
-        row[1].imshow(np.where(target == IGNORE, 0.5, target), cmap="gray", vmin=0, vmax=1)
+        row[1].imshow(np.where(target == IGNORE, 0.5, target == BUILDING), cmap="gray", vmin=0, vmax=1)
         row[2].imshow(probability, cmap="magma", vmin=0, vmax=1)
         row[3].imshow(_compare(image, target, probability))
         for axes in row:
@@ -94,7 +94,7 @@ def viewable(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
 def _compare(
     image: NDArray[np.float32], target: NDArray[np.uint8], probability: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    truth, found, known = target == 1, probability >= 0.5, target != IGNORE
+    truth, found, known = target == BUILDING, probability >= 0.5, target != IGNORE
     picture = image * 0.6
     for chosen, colour in ((truth & found, FOUND), (truth & ~found, MISSED), (~truth & found & known, FALSE)):
         picture[chosen] = 0.4 * picture[chosen] + 0.6 * np.array(colour, np.float32)

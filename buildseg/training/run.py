@@ -20,7 +20,7 @@ from buildseg import __version__
 from buildseg.contract import Contract
 from buildseg.devices import fast_half_precision, resolve_device
 from buildseg.model_file import ModelCard, load_model
-from buildseg.networks import SegmentationNetwork, build_network
+from buildseg.networks import SegmentationNetwork, build_network, network_entry
 from buildseg.tiles import Tiles
 from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, RunRecorder
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, pixels_of
@@ -129,11 +129,13 @@ def _contract_of(tiles: Tiles) -> Contract:
 
 def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNetwork, ModelCard | None]:
     if choice.start is None:
+        pretrained = "imagenet" if network_entry(choice.name).encoder else "none"
         network = build_network(
             choice.name,
             in_channels=len(tiles.bands),
+            classes=tiles.classes,
             encoder=choice.encoder,
-            encoder_weights=choice.encoder_weights,
+            encoder_weights=choice.encoder_weights or pretrained,
             **choice.options,
         )
         return network, None
@@ -144,6 +146,9 @@ def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNet
             f"--model {choice.start} takes {', '.join(expected.bands)} as {expected.dtype}, but the tiles hold "
             f"{', '.join(tiles.bands)} as {tiles.dtype}; tile the scenes anew with --bands, or train from the start"
         )
+    classes = model.network.architecture.classes
+    if classes != tiles.classes:
+        raise OptionError(f"--model {choice.start} tells {classes} classes apart; add --classes {classes}")
     return model.network.train(), model.card
 
 
@@ -241,6 +246,7 @@ def _make_folder(out: Path) -> None:
 def _provenance(tiles: Tiles, choice: NetworkChoice, options: TrainOptions, crop: int) -> dict[str, object]:
     return {
         "tiles": [folder.resolve().name for folder in tiles.folders],
+        "classes": tiles.classes,
         "train_chips": len(tiles.train),
         "val_chips": len(tiles.val),
         "network": {"start": choice.start.name} if choice.start else asdict(choice),

@@ -1,0 +1,168 @@
+"""Chips on disk: an image and its mask, in two files."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.io import DatasetReader
+
+from buildseg.classes import IGNORE
+from buildseg.statistics import BandStatistics
+from tiling.bands import band_name
+from tiling.errors import SceneError, TilesError
+from tiling.georeference import ground_sample_distance
+
+
+@dataclass(frozen=True, slots=True)
+class ChipFile:
+    """An image on disk with its mask.
+
+    Attributes:
+        image: File of the pixels.
+        mask: File of the label.
+        gsd: Metres per pixel, None if neither file is georeferenced.
+        shape: Rows and columns.
+        classes: Classes that the mask tells apart; 1 for building or not.
+    """
+
+    image: Path
+    mask: Path
+    gsd: float | None
+    shape: tuple[int, int]
+    classes: int = 1
+
+
+Kind = tuple[tuple[str, ...], str]
+"""Names of the bands and type of the pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A chip with the kind of its image and, where they were wanted, the image's statistics."""
+
+    chip: ChipFile
+    kind: Kind
+    statistics: BandStatistics | None
+
+
+def look_at(image: Path, mask: Path, classes: int, *, measure: bool) -> Look:
+    """Open a chip's files once: check them against each other and note what the image is.
+
+    Args:
+        image: File of the pixels.
+        mask: File of the label.
+        classes: Classes that the mask tells apart; 1 for building or not.
+        measure: Whether the image's statistics are wanted.
+
+    Raises:
+        TilesError: A file cannot be read, the sizes differ, or the mask holds other values than the classes'.
+    """
+    with _opened(image) as pixels, _opened(mask) as label:
+        if pixels.shape != label.shape:
+            raise TilesError(
+                f"{image} is {pixels.width} x {pixels.height} pixels but {mask} is {label.width} x {label.height}; "
+                "image and mask must have the same size"
+            )
+        _check_mask(mask, label.read(_colours(label)), classes)
+        chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape, classes)
+        return Look(chip, _kind(image, pixels), BandStatistics.of(*_read(pixels)) if measure else None)
+
+
+def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> None:
+    if len(bands) > 1 and (bands != bands[0]).any():
+        raise TilesError(f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building")
+    values = np.unique(bands[0])
+    held = f"{path} holds {', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}"
+    if classes > 1:
+        if not np.isin(values, (*range(classes), IGNORE)).all():
+            raise TilesError(
+                f"{held}; masks of {classes} classes must hold 0 to {classes - 1}, and 255 without a label"
+            )
+    elif not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
+        raise TilesError(
+            f"{held}; masks must hold 0 for background and 255 (or 1) for building, and be PNG or TIFF, because JPEG "
+            "blurs them; for masks of several classes say --classes"
+        )
+
+
+def _kind(path: Path, dataset: DatasetReader) -> Kind:
+    if ColorInterp.palette in dataset.colorinterp:
+        raise TilesError(f"{path} holds a colour table; expand it first, e.g. with gdal_translate -expand rgb")
+    if np.dtype(dataset.dtypes[0]).kind not in "uif":
+        raise TilesError(f"{path}: pixels of type {dataset.dtypes[0]} are no image; convert it to uint8 or uint16")
+    return tuple(band_name(dataset.colorinterp, number) for number in _colours(dataset)), dataset.dtypes[0]
+
+
+def _read(dataset: DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    pixels, valid = dataset.read(_colours(dataset)), dataset.dataset_mask() > 0
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels)
+        return np.where(finite, pixels, 0), valid & finite.all(axis=0)
+    return pixels, valid
+
+
+def _gsd(dataset: DatasetReader) -> float | None:
+    if not dataset.crs or dataset.transform.is_identity:
+        return None
+    try:
+        across, down = ground_sample_distance(dataset.crs, dataset.transform, dataset.width, dataset.height)
+    except SceneError:
+        return None
+    return float(np.sqrt(across * down))
+
+
+def read_image(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Read an image of a chip.
+
+    Returns:
+        Pixels of shape (bands, rows, cols) without alpha, 0 where no number stood, and validity of shape (rows, cols):
+        False on nodata, transparent or masked pixels.
+
+    Raises:
+        TilesError: The file cannot be read.
+    """
+    with _opened(path) as dataset:
+        return _read(dataset)
+
+
+def read_mask(path: Path, classes: int = 1) -> NDArray[np.uint8]:
+    """Read a label mask.
+
+    Args:
+        path: The file.
+        classes: Classes that it tells apart.
+
+    Returns:
+        The class of each pixel, shape (rows, cols): for one class 1 on buildings and 0 elsewhere; for more their
+        numbers, and `IGNORE` without a label.
+
+    Raises:
+        TilesError: The file cannot be read.
+    """
+    with _opened(path) as dataset:
+        values = dataset.read(1)
+    target: NDArray[np.uint8] = (values > 0 if classes == 1 else values).astype(np.uint8)
+    return target
+
+
+def _colours(dataset: DatasetReader) -> list[int]:
+    return [number for number, colour in enumerate(dataset.colorinterp, 1) if colour != ColorInterp.alpha]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+        with dataset:
+            yield dataset
+    except RasterioIOError as error:
+        raise TilesError(f"{path} cannot be read as an image ({error}); copy it again or leave it out") from error
