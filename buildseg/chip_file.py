@@ -82,9 +82,7 @@ def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> None:
     held = f"{path} holds {', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}"
     if classes > 1:
         if not np.isin(values, (*range(classes), IGNORE)).all():
-            raise TilesError(
-                f"{held}; masks of {classes} classes must hold 0 to {classes - 1}, and 255 without a label"
-            )
+            raise TilesError(f"{held}; with --classes {classes} masks hold 0 to {classes - 1}, or 255 for no label")
     elif not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
         raise TilesError(
             f"{held}; masks must hold 0 for background and 255 (or 1) for building, and be PNG or TIFF, because JPEG "
