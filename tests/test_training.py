@@ -21,10 +21,11 @@ from buildseg.classes import IGNORE
 from buildseg.contract import Contract
 from buildseg.devices import resolve_device
 from buildseg.model_file import ModelCard, load_model, read_card
-from buildseg.networks import AuxiliaryLogits, NetworkOutput, build_network
+from buildseg.networks import AuxiliaryLogits, Embedding, NetworkOutput, build_network
 from buildseg.tiles import open_tiles
 from buildseg.training.augment import make_augment, resample
 from buildseg.training.callbacks import RunRecorder, _with_buildings
+from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.losses import bce_dice_loss
 from buildseg.training.module import SegmentationModule
@@ -329,13 +330,14 @@ def test_every_crop_of_every_worker_and_epoch_is_another(tmp_path, workers):
 class Fixed(Brightness):
     """Gives one logit everywhere, with auxiliary ones in training."""
 
-    def __init__(self, value, auxiliary=()):
+    def __init__(self, value, auxiliary=(), embedding=None):
         super().__init__(3)
-        self.value, self.auxiliary = value, auxiliary
+        self.value, self.auxiliary, self.embedding = value, auxiliary, embedding
 
     def predict(self, x):
         logits = self.gain * 0 + torch.full_like(x[:, :1], self.value)
-        return NetworkOutput(logits, tuple(AuxiliaryLogits(logits + shift, weight) for shift, weight in self.auxiliary))
+        auxiliary = tuple(AuxiliaryLogits(logits + shift, weight) for shift, weight in self.auxiliary)
+        return NetworkOutput(logits, auxiliary, self.embedding)
 
 
 class Recorder(lightning.Callback):
@@ -371,6 +373,18 @@ def test_auxiliary_losses_count_by_their_weight():
     parts = [numpys_loss(logits + shift, target.numpy()) for shift in (0, 1.0, -2.0)]
     expected = parts[0] + 0.5 * parts[1] + 2.0 * parts[2]
     assert module.training_step(batch_of(target), 0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_an_embedding_counts_by_its_weight():
+    _, target = random_batch()
+    losses = []
+    for weight in (0.0, 0.5, 2.0):
+        embedding = Embedding(torch.randn(2, 4, 11, 13, generator=torch.Generator().manual_seed(2)), 1, weight)
+        module = SegmentationModule(Fixed(0.4, embedding=embedding), TrainOptions())
+        module.log = lambda *arguments, **options: None
+        losses.append(module.training_step(batch_of(target), 0).item())
+    assert losses[1] - losses[0] == pytest.approx(0.5 * category_consistent_loss(embedding, target).item(), rel=1e-4)
+    assert losses[2] - losses[0] == pytest.approx(2.0 * category_consistent_loss(embedding, target).item(), rel=1e-4)
 
 
 def test_every_weight_of_danet_learns():

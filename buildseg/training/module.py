@@ -21,6 +21,7 @@ from torchmetrics.classification import (
 
 from buildseg.classes import IGNORE
 from buildseg.networks import NetworkOutput, SegmentationNetwork
+from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample
 from buildseg.training.losses import segmentation_loss
 from buildseg.training.options import TrainOptions
@@ -47,6 +48,8 @@ class SegmentationModule(lightning.LightningModule):
         loss = segmentation_loss(output.logits, batch.target)
         for extra in output.auxiliary:
             loss = loss + extra.weight * segmentation_loss(extra.logits, batch.target)
+        if output.embedding:
+            loss = loss + output.embedding.weight * category_consistent_loss(output.embedding, batch.target)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {batch_index + 1}; "
