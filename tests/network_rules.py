@@ -25,7 +25,9 @@ def built(name: str, **options) -> SegmentationNetwork:
 def total(output: NetworkOutput) -> torch.Tensor:
     """A loss without a meaning, of all that a network returns in training."""
     parts = [(output.logits, 1.0), *((a.logits, a.weight) for a in output.auxiliary)]
-    return sum(weight * (logits - 0.3).square().mean() for logits, weight in parts)
+    if output.embedding is not None:
+        parts.append((output.embedding.features, output.embedding.weight))
+    return sum(weight * (values - 0.3).square().mean() for values, weight in parts)
 
 
 class Network:

@@ -7,7 +7,15 @@ Any of them can be put after any layer that gives C channels::
     block = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), PolarizedSelfAttention(64))
 """
 
+from buildseg.attention.criss_cross import CrissCrossAttention, RecurrentCrissCrossAttention
 from buildseg.attention.dual import ChannelAttention, DualAttention, PositionAttention
 from buildseg.attention.polarized import PolarizedSelfAttention
 
-__all__ = ["ChannelAttention", "DualAttention", "PolarizedSelfAttention", "PositionAttention"]
+__all__ = [
+    "ChannelAttention",
+    "CrissCrossAttention",
+    "DualAttention",
+    "PolarizedSelfAttention",
+    "PositionAttention",
+    "RecurrentCrissCrossAttention",
+]
