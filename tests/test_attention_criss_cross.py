@@ -73,7 +73,8 @@ def test_autocast_and_bfloat16_stay_near_full_precision(module):
     x = features(16, 5, 7).detach().float() / 4
     full = module(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(module(x).float(), full, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(module(x), full, rtol=0.05, atol=0.05)
+        assert module(x.bfloat16()).dtype == torch.bfloat16
     half = module.bfloat16()(x.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)

@@ -52,7 +52,7 @@ class CrissCrossAttention(nn.Module):
         value = self.value(x)
         attended = torch.einsum("nhwi,nciw->nchw", column.to(value.dtype), value)
         attended += torch.einsum("nhwj,nchj->nchw", row.to(value.dtype), value)
-        return torch.addcmul(x, self.gamma, attended)
+        return torch.addcmul(x, self.gamma.to(x.dtype), attended)
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """How much each position attends to those of its column and of its row.
