@@ -2,13 +2,14 @@
 
     python benchmarks/learning.py TILES --out runs/learning
 
-Each network's last epoch counts, so that no network gains by many validations. What is finished is kept in the
-folder and not done again: a run that was broken off goes on where it was.
+Each network's last epoch counts, so that no network gains by many validations. Minutes are those of all cores
+together: they do not depend on what else the machine does. What is finished is kept in the folder and not done
+again: a run that was broken off goes on where it was.
 """
 
 import argparse
 import json
-import time
+import os
 from pathlib import Path
 
 from buildseg.model_file import read_card
@@ -28,7 +29,7 @@ ENCODERS = {
     "annnet": "resnet18",
     "hrnet-ocr-psa": "tu-hrnet_w18_small",
 }
-HEADER = ("network", "encoder", "IoU", "F1", "minutes", "parameters", "GFLOPs at 512")
+HEADER = ("network", "encoder", "IoU", "F1", "CPU minutes", "parameters", "GFLOPs at 512")
 
 
 def main() -> None:
@@ -73,16 +74,16 @@ def trained(name: str, tiles: Tiles, folder: Path, options: TrainOptions) -> dic
     """Train one network, or read what it reached before.
 
     Returns:
-        The last epoch's validation scores, 0..1, and the minutes that training took.
+        The last epoch's validation scores, 0..1, and the minutes of processor time that training took.
     """
     record = folder / "learning.json"
     if record.exists():
         done: dict[str, float] = json.loads(record.read_text(encoding="utf-8"))
         return done
     choice = NetworkChoice(name=name, encoder=ENCODERS.get(name), encoder_weights="none")
-    started = time.monotonic()
+    before = os.times()
     train(tiles, folder, choice, options, overwrite=True)
-    minutes = (time.monotonic() - started) / 60
+    minutes = sum(after - then for after, then in zip(os.times()[:4], before[:4], strict=True)) / 60
     scores = dict(read_card(folder / "last.safetensors").scores) | {"minutes": minutes}
     record.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
