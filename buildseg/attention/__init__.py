@@ -7,11 +7,14 @@ Any of them can be put after any layer that gives C channels::
     block = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), PolarizedSelfAttention(64))
 """
 
+from buildseg.attention.asymmetric import AsymmetricFusionAttention, AsymmetricPyramidAttention
 from buildseg.attention.criss_cross import CrissCrossAttention, RecurrentCrissCrossAttention
 from buildseg.attention.dual import ChannelAttention, DualAttention, PositionAttention
 from buildseg.attention.polarized import PolarizedSelfAttention
 
 __all__ = [
+    "AsymmetricFusionAttention",
+    "AsymmetricPyramidAttention",
     "ChannelAttention",
     "CrissCrossAttention",
     "DualAttention",
