@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildseg.networks.annnet import ANNNet
 from buildseg.networks.base import Architecture, SegmentationNetwork
 from buildseg.networks.ccnet import CCNet
 from buildseg.networks.danet import DANet
@@ -75,6 +76,12 @@ NETWORKS: dict[str, NetworkEntry] = {
         "resnet50",
         "dilated ResNet under recurrent criss-cross attention",
         "Huang 2019, arXiv:1811.11721",
+    ),
+    "annnet": NetworkEntry(
+        ANNNet,
+        "resnet50",
+        "dilated ResNet under asymmetric non-local attention",
+        "Zhu 2019, arXiv:1908.07678",
     ),
 }
 
