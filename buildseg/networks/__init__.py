@@ -8,10 +8,12 @@ from typing import Any
 
 from buildseg.networks.annnet import ANNNet
 from buildseg.networks.base import Architecture, SegmentationNetwork
+from buildseg.networks.bisenetv2 import BiSeNetV2
 from buildseg.networks.ccnet import CCNet
 from buildseg.networks.danet import DANet
 from buildseg.networks.encoders import Encoder
-from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
+from buildseg.networks.lraspp import LRASPP
+from buildseg.networks.output import AuxiliaryLogits, Embedding, NetworkOutput
 from buildseg.networks.unet import DualAttentionUNet, PolarizedUNet, UNet
 from tiling.errors import OptionError
 
@@ -19,6 +21,7 @@ __all__ = [
     "NETWORKS",
     "Architecture",
     "AuxiliaryLogits",
+    "Embedding",
     "NetworkEntry",
     "NetworkOutput",
     "SegmentationNetwork",
@@ -82,6 +85,18 @@ NETWORKS: dict[str, NetworkEntry] = {
         "resnet50",
         "dilated ResNet under asymmetric non-local attention",
         "Zhu 2019, arXiv:1908.07678",
+    ),
+    "lraspp": NetworkEntry(
+        LRASPP,
+        "tu-mobilenetv3_large_100",
+        "dilated MobileNetV3 under a head of a global gate and two classifiers",
+        "Howard 2019, arXiv:1905.02244",
+    ),
+    "bisenetv2": NetworkEntry(
+        BiSeNetV2,
+        None,
+        "a branch for details and a branch for semantics, each gating the other",
+        "Yu 2020, arXiv:2004.02147",
     ),
 }
 
