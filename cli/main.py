@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 
 from tiling.errors import BuildsegError
 
+from .explain import explain
 from .info import info
 from .models import models
 from .predict import predict
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, info, models):
+for command in (tile, train, predict, vectorize, explain, info, models):
     app.command()(command)
 
 

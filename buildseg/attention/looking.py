@@ -14,10 +14,10 @@ class PositionMapped(Protocol):
 
     @property
     def position_map(self) -> Callable[..., Tensor]:
-        """From the inputs of `forward`, of one image, and a row and column of the last of them to (H, W).
+        """From what `forward` is given, of one image, and the row and column of a position to (H, W).
 
-        That is how much the position attends to each: weights of sum 1, or in a `Gated` module the gate of
-        each position, 0..1.
+        The position is one of the last features given; the map is over the first: how much the position attends
+        to each there. These are weights of sum 1, or in a `Gated` module the gate of each position, 0..1.
         """
 
 
