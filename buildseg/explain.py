@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from buildseg.devices import resolve_device
-from buildseg.explaining.maps import choose_modules, look, recorded
+from buildseg.explaining.maps import choose_modules, listed, look, recorded
 from buildseg.explaining.picture import View, draw, save
 from buildseg.explaining.place import Place, find_pixel
 from buildseg.model_file import Model
@@ -156,10 +156,10 @@ def _most(names: tuple[str, ...], options: ExplainOptions) -> tuple[str, ...]:
     if options.modules or len(names) <= MOST_MODULES:
         return names
     logger.info(
-        "the model has %d attention modules: the last %d are drawn; choose others of %s with --module",
+        "the model has %d attention modules: the last %d are drawn; choose with --module, by name or part: %s",
         len(names),
         MOST_MODULES,
-        ", ".join(names),
+        listed(names),
     )
     return names[-MOST_MODULES:]
 

@@ -27,7 +27,10 @@ def explain(
     pixel: Annotated[bool, typer.Option("--pixel", help="The point is column,row of the scene, from 0.")] = False,
     module: Annotated[
         list[str] | None,
-        typer.Option(help="Attention module to draw, by the name in the picture; repeatable.", show_default="all"),
+        typer.Option(
+            help="Attention module to draw, or part of the network with some; repeatable.",
+            show_default="all, of many the last 8",
+        ),
     ] = None,
     device: Device = "auto",
     bands: Bands = None,

@@ -16,6 +16,7 @@ from buildseg.networks import NETWORKS
 from tiling.errors import OptionError
 
 Inputs = tuple[Tensor, ...]
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +75,13 @@ def choose_modules(network: nn.Module, wanted: Sequence[str]) -> dict[str, nn.Mo
         raise OptionError(f"the model's network has no attention to look at; networks that have: {able}")
     for part in wanted:
         if not any(_within(name, part) for name in found):
-            raise OptionError(f"--module {part} is no attention module of the model; it has {', '.join(found)}")
+            raise OptionError(f"--module {part} is no attention module of the model; it has {listed(tuple(found))}")
     return {name: m for name, m in found.items() if not wanted or any(_within(name, part) for part in wanted)}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names in a row, of many the first and the last."""
+    return ", ".join(names if len(names) <= _MOST_NAMES else [*names[:3], "...", *names[-3:]])
 
 
 @contextmanager
