@@ -12,6 +12,7 @@ from buildseg.networks.bisenetv2 import BiSeNetV2
 from buildseg.networks.ccnet import CCNet
 from buildseg.networks.danet import DANet
 from buildseg.networks.encoders import Encoder
+from buildseg.networks.hrnet_ocr_psa import HRNetOCRPSA
 from buildseg.networks.lraspp import LRASPP
 from buildseg.networks.output import AuxiliaryLogits, Embedding, NetworkOutput
 from buildseg.networks.unet import DualAttentionUNet, PolarizedUNet, UNet
@@ -97,6 +98,12 @@ NETWORKS: dict[str, NetworkEntry] = {
         None,
         "a branch for details and a branch for semantics, each gating the other",
         "Yu 2020, arXiv:2004.02147",
+    ),
+    "hrnet-ocr-psa": NetworkEntry(
+        HRNetOCRPSA,
+        "tu-hrnet_w48",
+        "HRNet with polarized self-attention in its blocks, under object context (Yuan 2020, arXiv:1909.11065)",
+        "Liu 2021, arXiv:2107.00782",
     ),
 }
 
