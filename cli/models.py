@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .progress import show_progress
+
 if TYPE_CHECKING:
     from buildseg.networks.catalogue import CatalogueEntry
 
@@ -32,7 +34,7 @@ def models(
     """
     from buildseg.networks.catalogue import CatalogueOptions, catalogue, network_options
 
-    entries = catalogue(CatalogueOptions(size, bands, classes, encoder), name)
+    entries = catalogue(CatalogueOptions(size, bands, classes, encoder), name, track=show_progress)
     if as_json:
         described = [dataclasses.asdict(entry) for entry in entries]
         if name:

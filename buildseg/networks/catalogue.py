@@ -7,6 +7,7 @@ from typing import Any
 
 from buildseg.networks import NETWORKS, build_network, network_entry
 from buildseg.networks.cost import NetworkCost, measure_cost
+from buildseg.progress import Track, silent
 from tiling.errors import OptionError
 
 
@@ -69,12 +70,15 @@ class OptionEntry:
     meaning: str
 
 
-def catalogue(options: CatalogueOptions | None = None, only: str | None = None) -> list[CatalogueEntry]:
+def catalogue(
+    options: CatalogueOptions | None = None, only: str | None = None, *, track: Track = silent
+) -> list[CatalogueEntry]:
     """List the networks with what they cost.
 
     Args:
         options: For what the costs are counted.
         only: Name of the one network to list; None for all.
+        track: Shows progress.
 
     Raises:
         OptionError: The name is unknown, or the encoder does not suit the network.
@@ -82,7 +86,8 @@ def catalogue(options: CatalogueOptions | None = None, only: str | None = None) 
     options = options or CatalogueOptions()
     if options.encoder and not only:
         raise OptionError(f"--encoder {options.encoder} does not suit every network; name a network too")
-    return [_entry(name, options) for name in ([only] if only else NETWORKS)]
+    names = [only] if only else list(NETWORKS)
+    return [_entry(name, options) for name in track(names, "counting", len(names))]
 
 
 def network_options(name: str) -> list[OptionEntry]:
