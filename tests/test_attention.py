@@ -172,6 +172,20 @@ def test_the_measurement_of_memory_sees_the_scores_where_they_are_held():
         assert extra_peak(lambda: module(x)) > 0.9 * 4 * 64**4
 
 
+@pytest.mark.parametrize("make", [PolarizedSelfAttention, PositionAttention])
+@pytest.mark.parametrize(("images", "row", "column"), [(1, 3, 0), (1, 0, 4), (1, -1, 0), (1, 0, -1), (2, 0, 0)])
+def test_a_map_is_of_one_position_of_one_image(make, images, row, column):
+    with pytest.raises(OptionError, match=f"not of row {row}, column {column} of {images} of 3 x 4"):
+        make(8).position_map(torch.zeros(images, 8, 3, 4), row, column)
+
+
+@pytest.mark.parametrize("module", modules(16), ids=lambda m: type(m).__name__)
+def test_what_comes_out_has_the_precision_of_what_goes_in(module):
+    x = features(16).detach().bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert module.float()(x).dtype == torch.bfloat16
+
+
 def test_unknown_values_are_refused_by_name():
     with pytest.raises(OptionError, match="layout 'both' is none of parallel, serial"):
         PolarizedSelfAttention(8, "both")

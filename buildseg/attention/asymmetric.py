@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from buildseg.attention.position import check_position
 from tiling.errors import OptionError
 
 POOL_SIZES = (1, 3, 6, 8)
@@ -58,10 +59,7 @@ class _AsymmetricAttention(nn.Module):
             return scores.softmax(dim=2)
 
     def _map(self, query: Tensor, key: Tensor, row: int, column: int) -> Tensor:
-        images, _, height, width = query.shape
-        if images != 1 or not (0 <= row < height and 0 <= column < width):
-            place = f"row {row}, column {column} of {images} of {height} x {width}"
-            raise OptionError(f"a map is of one position of one image, not of {place}")
+        check_position(query, row, column)
         weights = self._weights(query[..., row, column, None, None], key)
         with torch.autocast(query.device.type, enabled=False):
             return self.pyramid.spread(weights.flatten(), key.shape[2], key.shape[3])

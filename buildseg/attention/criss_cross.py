@@ -7,6 +7,7 @@ arXiv:1811.11721, sections 3.2 and 3.3. n stands for H*W, C for the channels.
 import torch
 from torch import Tensor, nn
 
+from buildseg.attention.position import check_position
 from tiling.errors import OptionError
 
 
@@ -171,10 +172,7 @@ class RecurrentCrissCrossAttention(nn.Module):
 
 def _one_position(x: Tensor, row: int, column: int) -> Tensor:
     """All of the weight, 1, at one position of (H, W)."""
-    images, _, height, width = x.shape
-    if images != 1 or not (0 <= row < height and 0 <= column < width):
-        place = f"row {row}, column {column} of {images} of {height} x {width}"
-        raise OptionError(f"a map is of one position of one image, not of {place}")
-    shares = torch.zeros(height, width, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    check_position(x, row, column)
+    shares = torch.zeros(*x.shape[2:], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     shares[row, column] = 1
     return shares

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from buildseg.attention.position import check_position
 from tiling.errors import OptionError
 
 ChannelForm = Literal["paper", "official"]
@@ -57,7 +58,7 @@ class PositionAttention(nn.Module):
         query, key, value = (self._heads(projection(x), width) for projection in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :width]
         heads = x.reshape(len(x), self.heads, width, -1)
-        return torch.addcmul(heads, self.gamma, attended.transpose(2, 3)).reshape(x.shape)
+        return torch.addcmul(heads, self.gamma.to(x.dtype), attended.transpose(2, 3)).reshape(x.shape)
 
     def position_map(self, x: Tensor, row: int, column: int) -> Tensor:
         """How much one position attends to each: its row of the n x n scores, and no other.
@@ -69,7 +70,11 @@ class PositionAttention(nn.Module):
 
         Returns:
             Weights in 0..1 of sum 1, (H, W), in float32 or wider.
+
+        Raises:
+            OptionError: There is not one image, or the position lies outside of it.
         """
+        check_position(x, row, column)
         query = self.query(x[..., row, column, None, None]).flatten()
         scores = query @ self.key(x).flatten(2)[0]
         weights: Tensor = scores.to(torch.promote_types(x.dtype, torch.float32)).softmax(dim=0)
@@ -121,7 +126,7 @@ class ChannelAttention(nn.Module):
             Features, (N, C, H, W).
         """
         attended = self.weights(x).to(x.dtype) @ x.flatten(2)
-        return self.beta * attended.reshape(x.shape) + x
+        return self.beta.to(x.dtype) * attended.reshape(x.shape) + x
 
     def weights(self, x: Tensor) -> Tensor:
         """How much each channel attends to each.

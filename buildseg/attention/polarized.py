@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from buildseg.attention.position import check_position
 from tiling.errors import OptionError
 
 Layout = Literal["parallel", "serial"]
@@ -83,7 +84,11 @@ class PolarizedSelfAttention(nn.Module):
 
         Returns:
             Weights in 0..1, (H, W), which do not sum to 1.
+
+        Raises:
+            OptionError: There is not one image, or the position lies outside of it.
         """
+        check_position(x, row, column)
         seen = x if self.layout == "parallel" else x * self.channel_gate(x)
         return self.spatial_gate(seen)[0, 0]
 

@@ -7,8 +7,8 @@ arXiv:1909.11065, section 3.2. n stands for H*W, C for the channels, K for the r
 import torch
 from torch import Tensor, nn
 
+from buildseg.attention.position import check_position
 from buildseg.networks.layers import conv_bn_relu
-from tiling.errors import OptionError
 
 
 class ObjectContext(nn.Module):
@@ -70,14 +70,11 @@ class ObjectContext(nn.Module):
         Raises:
             OptionError: There is not one image, or the position lies outside of it.
         """
-        images, _, height, width = x.shape
-        if images != 1 or not (0 <= row < height and 0 <= column < width):
-            place = f"row {row}, column {column} of {images} of {height} x {width}"
-            raise OptionError(f"a map is of one position of one image, not of {place}")
+        check_position(x, row, column)
         regions = _regions(coarse)
         weights = self._weights(self.query(x[..., row, column, None, None]), self._objects(x, regions))
         with torch.autocast(x.device.type, enabled=False):
-            return (weights.flatten() @ regions[0]).reshape(height, width)
+            return (weights.flatten() @ regions[0]).reshape(x.shape[2:])
 
     def _objects(self, x: Tensor, regions: Tensor) -> Tensor:
         """The features of each region, (N, C, K, 1)."""
