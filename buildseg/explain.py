@@ -22,7 +22,7 @@ from tiling.output import check_writable
 logger = logging.getLogger(__name__)
 
 CHANNELS = 3
-MOST_MODULES = 8
+MOST_MODULES = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def explain(
         list[str] | None,
         typer.Option(
             help="Attention module to draw, or part of the network with some; repeatable.",
-            show_default="all, of many the last 8",
+            show_default="all, of many the last 6",
         ),
     ] = None,
     device: Device = "auto",

@@ -354,6 +354,7 @@ def test_titles_and_bars_have_room(psa, danet):
     for path in (psa, danet):
         x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
         _, maps = looked_at(load_model(path).network, x, (0.5, 0.5))
+        maps[-1] = dataclasses.replace(maps[-1], name="encoder.model.stage4.0.branches.3.1.and.still.deeper.attention")
         figure = draw(view(), maps)
         figure.draw_without_rendering()
         texts = [figure._suptitle, figure._supxlabel]
@@ -446,15 +447,15 @@ def test_nodata_counts_for_nothing_and_cannot_be_looked_at(tmp_path):
 
 def test_of_many_modules_the_last_are_drawn_and_it_is_said(tmp_path, caplog):
     path = painted(tmp_path / "s.tif", 64, 64, (8, 8))
-    model = like_to_like(times=MOST_MODULES + 4)
+    model = like_to_like(times=MOST_MODULES + 5)
     place = Place(30, 30, pixel=True)
     with caplog.at_level(logging.INFO):
         result = explain(path, tmp_path / "map.png", model, place, ExplainOptions(device="cpu"))
-    assert result.modules == tuple(f"attention.{n}" for n in range(4, MOST_MODULES + 4))
-    assert "12 attention modules: the last 8 are drawn; choose with --module" in caplog.text
-    assert "attention.0, attention.1, attention.2, ..., attention.9, attention.10, attention.11" in caplog.text
+    assert result.modules == tuple(f"attention.{n}" for n in range(5, MOST_MODULES + 5))
+    assert "11 attention modules: the last 6 are drawn; choose with --module" in caplog.text
+    assert "attention.0, attention.1, attention.2, ..., attention.8, attention.9, attention.10" in caplog.text
     options = ExplainOptions(("attention",), "cpu")
-    assert len(explain(path, tmp_path / "all.png", model, place, options).modules) == MOST_MODULES + 4
+    assert len(explain(path, tmp_path / "all.png", model, place, options).modules) == MOST_MODULES + 5
 
 
 def test_the_picture_is_whole_or_not_there(tmp_path):

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from buildseg.explaining.maps import ModuleMaps
 from tiling.output import written_whole
 
-_PANEL = (3.6, 3.3)
+_PANEL = (3.6, 3.4)
 _HEAD = 0.9
 _LETTERS = 58
+_LONGEST_NAME = 48
 _DPI = 110
 _ALPHA = 0.65
 _GREY_FROM = -0.4  # dark roofs are still seen through dark colours
@@ -116,16 +117,15 @@ def _explanation(modules: Sequence[ModuleMaps]) -> str:
 
 
 def _panels(module: ModuleMaps) -> Iterator[_Panel]:
+    name = module.name if len(module.name) <= _LONGEST_NAME else f"...{module.name[3 - _LONGEST_NAME :]}"
     if module.position is not None:
-        title = f"{module.name}, {_size(module.position)}\n{module.kind}"
+        title = f"{name}\n{module.kind}, {_size(module.position)}"
         low = float(module.position.min()) if module.gated else 0.0
         label = "spatial gate" if module.gated else "weight"
         yield _Panel(title, module.position, "inferno", low, float(module.position.max()), label, attention=True)
     for channel in module.channels:
         values = channel.values
-        title = (
-            f"{module.name}, channel {channel.number}, {_size(values)}\n{channel.weight}, {channel.deviations:+.1f} SD"
-        )
+        title = f"{name}\nchannel {channel.number}, {_size(values)}\n{channel.weight}, {channel.deviations:+.1f} SD"
         yield _Panel(title, values, "viridis", float(values.min()), float(values.max()), "feature")
 
 
