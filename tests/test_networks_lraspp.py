@@ -57,7 +57,11 @@ def test_the_large_one_is_that_of_torchvision(classes, size):
     ours = build_network("lraspp", classes=classes)
     ours.load_state_dict(from_torchvision(theirs.state_dict()))
     x = images(2, 3, *size).double()
-    torch.testing.assert_close(ours.double().eval()(x), theirs(x)["out"], rtol=1e-9, atol=1e-9)
+    logits, expected = ours.double().eval()(x), theirs(x)["out"]
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(logits.square().mean(), ours.encoder.features[0][0].weight)
+    (wanted,) = torch.autograd.grad(expected.square().mean(), theirs.backbone["0"][0].weight)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("reduced", [False, True])
