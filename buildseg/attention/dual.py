@@ -125,14 +125,16 @@ class ChannelAttention(nn.Module):
         Returns:
             Features, (N, C, H, W).
         """
-        attended = self.weights(x).to(x.dtype) @ x.flatten(2)
-        return self.beta.to(x.dtype) * attended.reshape(x.shape) + x
+        rows = x.flatten(2)
+        weights = self.beta * self.weights(rows)  # scaled while it is C x C: no other map as large as x is made
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.baddbmm(rows, weights.to(x.dtype), rows).reshape(x.shape)
 
     def weights(self, x: Tensor) -> Tensor:
         """How much each channel attends to each.
 
         Args:
-            x: Features, (N, C, H, W).
+            x: Features, (N, C, H, W) or (N, C, n).
 
         Returns:
             Weights in 0..1, (N, C, C), each row of sum 1, in float32 or wider.
