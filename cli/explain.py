@@ -46,9 +46,9 @@ def explain(
 
     Example: buildseg explain scene.tif --at 401600,5318300 --out attention.png
     """
-    from buildseg.explain import ExplainOptions
-    from buildseg.explain import explain as explain_scene
     from buildseg.explaining.place import Place
+    from buildseg.explaining.run import ExplainOptions
+    from buildseg.explaining.run import explain as explain_scene
     from buildseg.model_file import load_model
     from buildseg.prediction.conform import InputOptions
 

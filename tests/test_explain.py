@@ -24,10 +24,10 @@ import scenes
 from buildseg.attention import ChannelAttention, PositionAttention
 from buildseg.attention.looking import attention_modules
 from buildseg.contract import Contract
-from buildseg.explain import MOST_MODULES, ExplainOptions, explain
 from buildseg.explaining.maps import ModuleMaps, choose_modules, look, recorded
 from buildseg.explaining.picture import View, _grid, draw
 from buildseg.explaining.place import Place, find_pixel
+from buildseg.explaining.run import MOST_MODULES, ExplainOptions, explain
 from buildseg.model_file import Model, ModelCard, load_model, save_model
 from buildseg.networks import NETWORKS, Architecture, NetworkOutput, SegmentationNetwork, build_network
 from buildseg.prediction.conform import InputOptions

@@ -118,6 +118,7 @@ REFUSED = [
     ({"encoder": "mobilenet_v2"}, "annnet needs a ResNet .* not 'mobilenet_v2'"),
     ({"multi_grid": [4, 8]}, r"multi_grid takes 3 .* not \[4, 8\]"),
     ({"dropout": 1.0}, "dropout is from 0 to below 1, not 1.0"),
+    ({"dropout": "0.1"}, "dropout is from 0 to below 1, not '0.1'"),
     ({"form": "paper"}, "annnet has no option 'form': valid are multi_grid, dropout"),
 ]
 

@@ -71,7 +71,7 @@ def choose_modules(network: nn.Module, wanted: Sequence[str]) -> dict[str, nn.Mo
     """
     found = attention_modules(network)
     if not found:
-        able = ", ".join(name for name, entry in NETWORKS.items() if "attention" in entry.summary)
+        able = ", ".join(name for name, entry in NETWORKS.items() if entry.attends)
         raise OptionError(f"the model's network has no attention to look at; networks that have: {able}")
     for part in wanted:
         if not any(_within(name, part) for name in found):

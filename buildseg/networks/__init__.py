@@ -42,12 +42,14 @@ class NetworkEntry:
             to choose.
         summary: What it is, in a few words.
         source: Where it is from: first author, year, arXiv number.
+        attends: Whether it holds attention modules, which can be looked at.
     """
 
     build: Callable[..., SegmentationNetwork]
     encoder: str | None
     summary: str
     source: str
+    attends: bool = True
 
 
 NETWORKS: dict[str, NetworkEntry] = {
@@ -56,6 +58,7 @@ NETWORKS: dict[str, NetworkEntry] = {
         "resnet34",
         "encoder and decoder with skip connections",
         "Ronneberger 2015, arXiv:1505.04597",
+        attends=False,
     ),
     "psa-unet": NetworkEntry(
         PolarizedUNet,
@@ -92,12 +95,14 @@ NETWORKS: dict[str, NetworkEntry] = {
         "tu-mobilenetv3_large_100",
         "dilated MobileNetV3 under a head of a global gate and two classifiers",
         "Howard 2019, arXiv:1905.02244",
+        attends=False,
     ),
     "bisenetv2": NetworkEntry(
         BiSeNetV2,
         None,
         "a branch for details and a branch for semantics, each gating the other",
         "Yu 2020, arXiv:2004.02147",
+        attends=False,
     ),
     "hrnet-ocr-psa": NetworkEntry(
         HRNetOCRPSA,

@@ -48,8 +48,8 @@ class HRNetOCRPSA(SegmentationNetwork):
         Args:
             encoder: An HRNet of timm, such as tu-hrnet_w48.
             classes: Channels of the logits.
-            layout: "parallel" or "serial", as in `PolarizedSelfAttention`.
-            form: "paper" or "official", as in `PolarizedSelfAttention`.
+            layout: Whether the channel gate and the spatial gate act in "parallel" or in "serial".
+            form: Formula of the gates: that of the "paper" or that of the authors' code, "official".
             head_channels: Channels of the features that attend to regions, at least 2; queries have half of them.
             dropout: Share of channels dropped before the classifier in training, 0 to below 1.
 
