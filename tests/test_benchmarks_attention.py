@@ -1,5 +1,6 @@
 """The benchmark of the attention modules: its textbook forms compute what ours compute, and its table is whole."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -62,11 +63,11 @@ def run(*options):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured as Linux reports it")
 def test_the_benchmark_measures_both_forms_of_a_module(tmp_path):
     out = tmp_path / "rows.json"
-    done = run("--sizes", "40", "--modules", "pam", "cam", "non-local", "--json", out, "--markdown")
+    done = run("--sizes", "40", "--modules", "pam", "afnb", "non-local", "--json", out, "--markdown")
     assert done.returncode == 0, done.stderr
     rows = [row for row in json.loads(out.read_text(encoding="utf-8")) if row["case"]["device"] == "cpu"]
     assert [(row["case"]["module"], row["case"]["training"]) for row in rows] == [
-        (name, training) for name in ("pam", "cam", "non-local") for training in (False, True)
+        (name, training) for name in ("pam", "afnb", "non-local") for training in (False, True)
     ]
     for row in rows:
         assert set(row) == {"case", "ours", "textbook", "difference"}
@@ -77,7 +78,37 @@ def test_the_benchmark_measures_both_forms_of_a_module(tmp_path):
         else:
             assert row["difference"] < 1e-5
             assert row["ours"]["seconds"] > 0
-        if row["case"]["module"] != "cam":
+        if row["case"]["module"] != "afnb":
             assert row["textbook"]["extra_bytes"] > 2 * 4 * 40**4  # the scores and their softmax
     assert rows[0]["ours"]["extra_bytes"] < rows[0]["textbook"]["extra_bytes"] / 4
     assert f"| PAM | 40 x 40 | forward | cpu | {rows[0]['ours']['extra_bytes'] / 2**20:.1f} |" in done.stdout
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("attention")
+
+
+def row(benchmark, module, ours, textbook, difference=1e-6):
+    case = benchmark.Case(module, 128, 512, training=False, device="cpu")
+    figures = [None if size is None else benchmark.Figures(size, 1.0) for size in (ours, textbook)]
+    return benchmark.Row(case, *figures, difference)
+
+
+@pytest.mark.parametrize(("pam", "criss_cross", "difference"), [(101, 100, 1e-5), (100, 126, 1e-5), (100, 125, 2e-4)])
+def test_each_bar_can_be_missed(benchmark, pam, criss_cross, difference):
+    rows = [
+        row(benchmark, "pam", pam, 1000),
+        row(benchmark, "criss-cross", criss_cross, 500, difference),
+        row(benchmark, "non-local", None, 1000, None),
+    ]
+    assert [met for met, _ in benchmark.judge(rows)].count(False) == 1
+    met = [row(benchmark, "pam", 100, 1000), row(benchmark, "criss-cross", 125, 500), rows[2]]
+    assert [met for met, _ in benchmark.judge(met)] == [True] * 4
+
+
+def test_what_finds_no_room_is_said_to(benchmark):
+    cells = benchmark.cells(row(benchmark, "pam", 2**20, None, None))
+    assert cells[4:] == ["1.0", "out of memory", "-", "1,000.0", "out of memory", "-", "-"]
+    assert not benchmark.fits(benchmark.Case("pam", 2**12, 512, training=False, device="cpu"), "textbook")
