@@ -250,13 +250,19 @@ def test_train_without_a_network_names_the_remedies(yard, tiled):
 def test_an_interrupt_ends_training_and_keeps_whole_models(tiled, tmp_path):
     arguments = ["--tiles", tiled[0] / "tiles", "--out", "run", *TINY, "--encoder-weights", "none", *SHORT]
     endless = command("train", *arguments, "--epochs", 1000)
+    # Where the suite runs in the background of a script, it ignores interrupts, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(endless, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    for _ in range(2000):
-        if (tmp_path / "run" / "metrics.csv").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    signal.signal(signal.SIGINT, before)
+    try:
+        for _ in range(2000):
+            if (tmp_path / "run" / "metrics.csv").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert len(errors.splitlines()) <= 1
     assert load_model(tmp_path / "run" / "best.safetensors").card.scores["val_iou"] >= 0
