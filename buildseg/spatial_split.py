@@ -33,7 +33,9 @@ def split_by_blocks(outlines: Sequence[shapely.Polygon], val_fraction: float, se
         For each chip ``train``, ``val`` or None where it is left out.
     """
     pairs = _sharing_ground(outlines)
-    is_val = _draw(_blocks(outlines, val_fraction), max(1, round(len(outlines) * val_fraction)), seed)
+    smaller = min(val_fraction, 1 - val_fraction)
+    drawn = _draw(_blocks(outlines, smaller), max(1, round(len(outlines) * smaller)), seed)
+    is_val = drawn if val_fraction <= 0.5 else ~drawn
     if _reach(is_val, pairs).all():
         is_val = np.arange(len(outlines)) == np.bincount(pairs[0]).argmin()
     reach = _reach(is_val, pairs)
@@ -56,7 +58,7 @@ def _draw(blocks: _Numbers, wanted: int, seed: int) -> _Flags:
     return np.isin(blocks, chosen or [counts.argmin()])
 
 
-def _blocks(outlines: Sequence[shapely.Polygon], val_fraction: float) -> _Numbers:
+def _blocks(outlines: Sequence[shapely.Polygon], fraction: float) -> _Numbers:
     """Number the block of each chip from 0; halve the blocks until one of them is no more than what is wanted."""
     shapes = np.asarray(outlines, object)
     bounds = shapely.bounds(shapes)
@@ -68,7 +70,7 @@ def _blocks(outlines: Sequence[shapely.Polygon], val_fraction: float) -> _Number
     for side in (_BLOCK_SIDE_IN_CHIPS, 2, 1):
         _, blocks = np.unique(places // side, axis=0, return_inverse=True)
         numbers: _Numbers = blocks.reshape(-1)
-        if numbers.max() + 1 >= 2 / val_fraction:
+        if numbers.max() + 1 >= 2 / fraction:
             break
     return numbers
 

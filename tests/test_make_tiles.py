@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import scenes
@@ -341,6 +341,7 @@ def test_any_layout_is_split_by_place(outlines, fraction, seed):
     st.floats(-3, 3),
     st.integers(0, 99),
 )
+@example(5, 5, 0.8, 0.0, 3)
 def test_about_the_share_asked_for_is_kept_for_validation(rows, cols, fraction, turn, seed):
     splits = split_by_blocks(squares(rows, cols, turn=turn, latitude=47.0), fraction, seed)
     wanted = rows * cols * fraction
