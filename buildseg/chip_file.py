@@ -45,10 +45,11 @@ Kind = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A chip with the kind of its image and, where they were wanted, the image's statistics."""
+    """A chip with the kind of its image, the values of its mask and, where they were wanted, the image's statistics."""
 
     chip: ChipFile
     kind: Kind
+    values: frozenset[int]
     statistics: BandStatistics | None
 
 
@@ -70,12 +71,13 @@ def look_at(image: Path, mask: Path, classes: int, *, measure: bool) -> Look:
                 f"{image} is {pixels.width} x {pixels.height} pixels but {mask} is {label.width} x {label.height}; "
                 "image and mask must have the same size"
             )
-        _check_mask(mask, label.read(_colours(label)), classes)
+        values = _check_mask(mask, label.read(_colours(label)), classes)
         chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape, classes)
-        return Look(chip, _kind(image, pixels), BandStatistics.of(*_read(pixels)) if measure else None)
+        return Look(chip, _kind(image, pixels), values, BandStatistics.of(*_read(pixels)) if measure else None)
 
 
-def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> None:
+def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> frozenset[int]:
+    """Give the values of a mask if they are those of the classes."""
     if len(bands) > 1 and (bands != bands[0]).any():
         raise TilesError(f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building")
     values = np.unique(bands[0])
@@ -88,6 +90,7 @@ def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> None:
             f"{held}; masks must hold 0 for background and 255 (or 1) for building, and be PNG or TIFF, because JPEG "
             "blurs them; for masks of several classes say --classes"
         )
+    return frozenset(values.tolist())
 
 
 def _kind(path: Path, dataset: DatasetReader) -> Kind:

@@ -1,6 +1,7 @@
 """Tiles: folders of chips and masks to train on, as `buildseg tile` or anybody else made them."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from buildseg.chip_file import ChipFile, Kind, Look, look_at
 from buildseg.classes import IGNORE
 from buildseg.statistics import BandStatistics
 from tiling.errors import OptionError, TilesError
+
+logger = logging.getLogger(__name__)
 
 RECORD = "tiles.json"
 INDEX = "index.geojson"
@@ -107,6 +110,8 @@ def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
             for index, pair in enumerate(pairs[0])
         ]
         val = [look_at(*pair, classes, measure=False) for pair in pairs[1]]
+    if classes > 1:
+        _check_classes(folder, frozenset().union(*(look.values for look in train)), classes)
     names, dtype = _common_kind([*train, *val])
     bands, statistics = recorded or (
         names,
@@ -117,6 +122,17 @@ def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
     return Tiles(
         (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, statistics
     )
+
+
+def _check_classes(folder: Path, values: frozenset[int], classes: int) -> None:
+    absent = sorted(set(range(1, classes)) - values)
+    if len(absent) == classes - 1:
+        raise TilesError(
+            f"{folder}: no mask to train on holds a class from 1 to {classes - 1}, and with --classes {classes} 255 "
+            "stands for no label; masks that buildseg tile made tell building or not: leave out --classes"
+        )
+    if absent:
+        logger.warning("%s: no mask to train on holds class %s", folder, ", ".join(map(str, absent)))
 
 
 def _split_pairs(folder: Path, val_fraction: float) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:

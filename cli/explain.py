@@ -1,5 +1,6 @@
 """`buildseg explain`: what a model attends to."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,8 @@ def explain(
 def _parse_point(text: str) -> tuple[float, float]:
     try:
         x, y = map(float, text.split(","))
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(text)
     except ValueError:
         raise OptionError(f"--at {text} is no point; give X,Y, such as 401600,5318300 or -73.9,40.7") from None
     return x, y

@@ -17,7 +17,7 @@ def models(
         str | None, typer.Argument(metavar="[NETWORK]", help="One network, with its options; without it, all.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Count with this encoder.", show_default="each network's own")
+        str | None, typer.Option(help="Count the one NETWORK with this encoder.", show_default="its own")
     ] = None,
     bands: Annotated[int, typer.Option(help="Count for images of so many bands.")] = 3,
     classes: Annotated[int, typer.Option(help="Count for so many classes.")] = 1,
@@ -55,9 +55,9 @@ def _table(entries: "list[CatalogueEntry]", size: int) -> str:
             entry.name,
             entry.encoder or "-",
             f"{entry.cost.parameters / 1e6:.2f} M",
-            f"{entry.cost.gflops:.1f}",
+            f"{entry.cost.gflops:,.1f}",
             str(entry.cost.output_stride),
-            f"{entry.cost.memory / 1e6:.0f} MB",
+            f"{entry.cost.memory / 1e6:,.0f} MB",
             entry.source,
         )
         for entry in entries

@@ -119,7 +119,8 @@ def train(
         show_progress=sys.stderr.isatty(),
     )
     scores = result.scores
+    over = "" if classes == 1 else f" (means over {classes} classes)"
     typer.echo(
-        f"{result.model}: validation IoU {scores['val_iou']:.3f}, F1 {scores['val_f1']:.3f} "
+        f"{result.model}: validation IoU {scores['val_iou']:.3f}, F1 {scores['val_f1']:.3f}{over} "
         f"in epoch {scores['epoch']:.0f} of {epochs}; {time.monotonic() - started:.0f} s"
     )

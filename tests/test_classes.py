@@ -117,6 +117,23 @@ def test_masks_of_other_classes_are_refused(tmp_path, classes, message):
         open_tiles([tiles_folder(tmp_path)], classes=classes)
 
 
+def test_masks_of_building_or_not_are_no_masks_of_classes(tmp_path):
+    folder = tiles_folder(tmp_path)
+    for mask in folder.glob("*/masks/*.tif"):
+        with rasterio.open(mask, "r+") as dataset:
+            dataset.write(np.where(dataset.read() == BUILDING, 255, 0).astype(np.uint8))
+    assert open_tiles([folder]).classes == 1
+    with pytest.raises(TilesError, match=r"holds a class from 1 to 2, .* leave out --classes"):
+        open_tiles([folder], classes=3)
+
+
+def test_a_class_that_never_occurs_is_warned_of(tmp_path, caplog):
+    open_tiles([tiles_folder(tmp_path)], classes=CLASSES)
+    assert not caplog.records
+    open_tiles([tmp_path], classes=CLASSES + 2)
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}: no mask to train on holds class 4, 5"]
+
+
 @pytest.mark.parametrize("classes", [0, -1, 256])
 def test_a_wrong_number_of_classes_is_refused(tmp_path, classes):
     with pytest.raises(OptionError, match=f"--classes {classes}"):

@@ -538,6 +538,7 @@ def test_the_command_looks_into_the_shipped_model(tmp_path, buildseg, sample_sce
     [
         (("--at", "10"), "--at 10 is no point; give X,Y"),
         (("--at", "10;20"), "--at 10;20 is no point"),
+        (("--at", "nan,20"), "--at nan,20 is no point"),
         (("--at", "1,2,3"), "--at 1,2,3 is no point"),
         (("--at", "-1,0", "--pixel"), "columns are 0 to 219 and rows 0 to 149"),
         (("--at", "40.6999,-73.9998"), "longitude -74.000000 to -73.999219 and latitude 40.699595 to 40.700000"),

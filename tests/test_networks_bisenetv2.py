@@ -218,7 +218,7 @@ REFUSED = [
     ({"width": float("nan")}, "width is from 0.25 to 4.0, not nan"),
     ({"width": "wide"}, "width is from 0.25 to 4.0, not 'wide'"),
     ({"width": True}, "width is from 0.25 to 4.0, not True"),
-    ({"head_channels": 0}, r"head_channels takes 1 positive whole numbers, not \[0\]"),
+    ({"head_channels": 0}, "head_channels is a whole number, 1 or more, not 0"),
     ({"encoder": "resnet18"}, "bisenetv2 has no encoder to choose"),
     ({"encoder_weights": "imagenet"}, "bisenetv2 has no encoder to choose"),
     ({"boosters": False}, "bisenetv2 has no option 'boosters': valid are width, head_channels"),

@@ -142,8 +142,10 @@ def build_network(
         WeightsError: The encoder's weights cannot be had.
     """
     entry = network_entry(name)
-    if in_channels < 1 or classes < 1:
-        raise OptionError(f"in_channels and classes are at least 1, not {in_channels} and {classes}")
+    if not all(type(number) is int and number >= 1 for number in (in_channels, classes)):
+        raise OptionError(
+            f"in_channels and classes are whole numbers of at least 1, not {in_channels!r} and {classes!r}"
+        )
     options = _with_defaults(name, entry, options)
     weights = "none" if encoder_weights is None else str(encoder_weights)
     if entry.encoder is None:
@@ -151,7 +153,7 @@ def build_network(
             raise OptionError(f"{name} has no encoder to choose: leave out --encoder, and --encoder-weights but none")
         network = entry.build(in_channels, classes, **options)
     else:
-        encoder = encoder or entry.encoder
+        encoder = entry.encoder if encoder is None else encoder
         network = entry.build(Encoder(encoder, in_channels, weights), classes, **options)
     network.architecture = Architecture(name, in_channels, classes, encoder, options)
     return network

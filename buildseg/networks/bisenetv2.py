@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.layers import conv_bn_relu, resized
-from buildseg.networks.option_values import positive_numbers
+from buildseg.networks.option_values import whole_number
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from tiling.errors import OptionError
 
@@ -47,7 +47,7 @@ class BiSeNetV2(SegmentationNetwork):
         """
         super().__init__()
         detail, semantic = _widened(DETAIL, width), _widened(SEMANTIC, width)
-        (inner,) = positive_numbers("head_channels", [head_channels], 1, 1)
+        inner = whole_number("head_channels", head_channels)
         self.detail = _detail_branch(in_channels, detail)
         self.stem = Stem(in_channels, semantic[0])
         self.stages = nn.ModuleList(

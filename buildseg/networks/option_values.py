@@ -82,3 +82,22 @@ def positive_numbers(option: str, values: Sequence[int], least: int, most: int) 
         many = f"{least}" if least == most else f"{least} to {most}"
         raise OptionError(f"{option} takes {many} positive whole numbers, not {values!r}")
     return tuple(values)
+
+
+def whole_number(option: str, value: int, least: int = 1) -> int:
+    """Check an option that is a whole number.
+
+    Args:
+        option: What the option is called.
+        value: The number.
+        least: What it is at least.
+
+    Returns:
+        The number.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{option} is a whole number, {least} or more, not {value!r}")
+    return value
