@@ -107,7 +107,7 @@ def _explanation(modules: Sequence[ModuleMaps]) -> str:
     gated = [module.gated for module in modules if module.position is not None]
     sentences = (
         (False in gated, "Weight: how much the pixel attends to each position; all weights sum to 1."),
-        (True in gated, "Spatial gate: how much of each position passes, whichever pixel is looked at."),
+        (True in gated, "Gates: how much of each position and of each channel passes, whichever pixel is looked at."),
         (
             any(module.channels for module in modules),
             "Channels: those that respond most at the pixel, in standard deviations (SD) above their mean.",
