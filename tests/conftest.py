@@ -1,11 +1,16 @@
 """What many tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("network_rules")
+# Read when torch is loaded. The suite's tensors are small, and threads that wait for each other do so by spinning:
+# beside any other work on the machine, two took five times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
