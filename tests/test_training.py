@@ -375,6 +375,12 @@ def test_auxiliary_losses_count_by_their_weight():
     assert module.training_step(batch_of(target), 0).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_network_without_an_encoder_trains_with_nothing_said_of_weights(tmp_path):
+    choice = NetworkChoice(name="bisenetv2", options={"width": 0.25, "head_channels": 8})
+    result = run(tiles_of(tmp_path / "tiles"), tmp_path / "run", choice)
+    assert load_model(result.model).card.architecture["encoder"] is None
+
+
 def test_the_loss_of_an_embedding_counts_by_its_weight():
     _, target = random_batch()
     losses = []

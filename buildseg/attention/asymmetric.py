@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buildseg.attention.position import check_position
+from buildseg.attention.arguments import check_channels, check_position
+from buildseg.option_values import share
 from tiling.errors import OptionError
 
 POOL_SIZES = (1, 3, 6, 8)
@@ -29,9 +30,7 @@ class _AsymmetricAttention(nn.Module):
 
     def __init__(self, low_channels: int, high_channels: int, width: int, pool_sizes: Sequence[int]) -> None:
         super().__init__()
-        fewest = min(low_channels, high_channels, width)
-        if fewest < 1:
-            raise OptionError(f"an attention module needs at least 1 channel, not {fewest}")
+        check_channels(low_channels, high_channels, width)
         if not pool_sizes or min(pool_sizes) < 1:
             raise OptionError(f"pool_sizes takes positive whole numbers, not {pool_sizes!r}")
         self.pyramid = _Pyramid(pool_sizes)
@@ -97,7 +96,9 @@ class AsymmetricPyramidAttention(_AsymmetricAttention):
         width = max(1, channels // 2) if width is None else width
         super().__init__(channels, channels, width, pool_sizes)
         self.query = _projection(channels, width)
-        self.finish = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True), _dropout(dropout))
+        self.finish = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Dropout2d(share("dropout", dropout))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Give each position what it attends to.
@@ -165,7 +166,7 @@ class AsymmetricFusionAttention(_AsymmetricAttention):
         super().__init__(low_channels, high_channels, width, pool_sizes)
         self.query = _projection(high_channels, width)
         self.key = _projection(low_channels, width)
-        self.finish = nn.Sequential(nn.BatchNorm2d(high_channels), _dropout(dropout))
+        self.finish = nn.Sequential(nn.BatchNorm2d(high_channels), nn.Dropout2d(share("dropout", dropout)))
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Give each position of the high features what it attends to in the low ones.
@@ -241,9 +242,3 @@ class _Pyramid(nn.Module):
 
 def _projection(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-
-
-def _dropout(share: float) -> nn.Dropout2d:
-    if not 0 <= share < 1:
-        raise OptionError(f"dropout is from 0 to below 1, not {share}")
-    return nn.Dropout2d(share)

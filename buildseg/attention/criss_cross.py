@@ -7,7 +7,7 @@ arXiv:1811.11721, sections 3.2 and 3.3. n stands for H*W, C for the channels.
 import torch
 from torch import Tensor, nn
 
-from buildseg.attention.position import check_position
+from buildseg.attention.arguments import check_channels, check_position
 from tiling.errors import OptionError
 
 
@@ -33,8 +33,7 @@ class CrissCrossAttention(nn.Module):
             OptionError: C is below 1.
         """
         super().__init__()
-        if channels < 1:
-            raise OptionError(f"criss-cross attention needs at least 1 channel, not {channels}")
+        check_channels(channels)
         self.query = nn.Conv2d(channels, max(1, channels // 8), 1)
         self.key = nn.Conv2d(channels, max(1, channels // 8), 1)
         self.value = nn.Conv2d(channels, channels, 1)

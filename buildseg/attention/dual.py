@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from buildseg.attention.position import check_position
-from tiling.errors import OptionError
+from buildseg.attention.arguments import check_channels, check_position
+from buildseg.option_values import one_of
 
 ChannelForm = Literal["paper", "official"]
 
@@ -38,7 +38,7 @@ class PositionAttention(nn.Module):
             OptionError: C is below 1.
         """
         super().__init__()
-        _check_channels(channels)
+        check_channels(channels)
         self.heads = 8 if channels % 64 == 0 else 1
         self.query = nn.Conv2d(channels, max(1, channels // 8), 1)
         self.key = nn.Conv2d(channels, max(1, channels // 8), 1)
@@ -110,10 +110,8 @@ class ChannelAttention(nn.Module):
             OptionError: C is below 1 or the form is unknown.
         """
         super().__init__()
-        _check_channels(channels)
-        if form not in get_args(ChannelForm):
-            raise OptionError(f"form {form!r} is none of {', '.join(get_args(ChannelForm))}")
-        self.form = form
+        check_channels(channels)
+        self.form = one_of("form", form, get_args(ChannelForm))
         self.beta = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,8 +175,3 @@ class DualAttention(nn.Module):
         """
         mean: Tensor = (self.position(x) + self.channel(x)) / 2
         return mean
-
-
-def _check_channels(channels: int) -> None:
-    if channels < 1:
-        raise OptionError(f"an attention module needs at least 1 channel, not {channels}")

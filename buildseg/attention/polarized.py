@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from buildseg.attention.position import check_position
-from tiling.errors import OptionError
+from buildseg.attention.arguments import check_channels, check_position
+from buildseg.option_values import one_of
 
 Layout = Literal["parallel", "serial"]
 Form = Literal["paper", "official"]
@@ -49,7 +49,9 @@ class PolarizedSelfAttention(nn.Module):
             OptionError: An argument is none of these.
         """
         super().__init__()
-        _check(channels, layout, form)
+        check_channels(channels)
+        one_of("layout", layout, get_args(Layout))
+        one_of("form", form, get_args(Form))
         self.layout, self.form = layout, form
         half = max(1, channels // 2)
         self.channel_query = nn.Conv2d(channels, 1, 1, bias=False)
@@ -149,12 +151,3 @@ def _channel_out(half: int, channels: int, layout: Layout, form: Form) -> nn.Mod
     # Normalised over one or two channels alone, nothing but a sign would be left of the context.
     quarter = max(4, half // 4)
     return nn.Sequential(nn.Conv2d(half, quarter, 1), _ChannelNorm(quarter), nn.ReLU(), nn.Conv2d(quarter, channels, 1))
-
-
-def _check(channels: int, layout: str, form: str) -> None:
-    if channels < 1:
-        raise OptionError(f"polarized self-attention needs at least 1 channel, not {channels}")
-    if layout not in get_args(Layout):
-        raise OptionError(f"layout {layout!r} is none of {', '.join(get_args(Layout))}")
-    if form not in get_args(Form):
-        raise OptionError(f"form {form!r} is none of {', '.join(get_args(Form))}")

@@ -13,8 +13,8 @@ from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
 from buildseg.networks.layers import conv_bn_relu, resized
-from buildseg.networks.option_values import share
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
+from buildseg.option_values import share
 
 AUXILIARY_WEIGHT = 0.4
 

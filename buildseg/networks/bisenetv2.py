@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.layers import conv_bn_relu, resized
-from buildseg.networks.option_values import whole_number
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
+from buildseg.option_values import whole_number
 from tiling.errors import OptionError
 
 DETAIL = (64, 64, 128)

@@ -15,8 +15,8 @@ from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
 from buildseg.networks.layers import resized
-from buildseg.networks.option_values import flag
 from buildseg.networks.output import AuxiliaryLogits, Embedding, NetworkOutput
+from buildseg.option_values import flag
 
 AUXILIARY_WEIGHT = 0.4
 DROPOUT = 0.1

@@ -10,7 +10,7 @@ from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import nn
 
 from buildseg.networks.encoders import Encoder, FeatureEncoder
-from buildseg.networks.option_values import positive_numbers
+from buildseg.option_values import positive_numbers
 from tiling.errors import OptionError
 
 OUTPUT_STRIDE = 8

@@ -6,9 +6,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -46,11 +47,13 @@ class Encoder:
         name: A name of segmentation-models-pytorch, or "tu-" and a name of timm.
         in_channels: Bands of the input.
         weights: None or "none" for random ones, "imagenet" for those of the hub, or a local file.
+        settings: Further arguments of the encoder's maker, by name.
     """
 
     name: str
     in_channels: int = 3
     weights: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, depth: int = 5, output_stride: int = 32) -> FeatureEncoder:
         """Make the encoder.
@@ -91,6 +94,7 @@ class Encoder:
             depth=depth,
             weights=weights,
             output_stride=output_stride,
+            **self.settings,
         )
         return encoder
 

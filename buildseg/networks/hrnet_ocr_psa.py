@@ -5,7 +5,8 @@ arXiv:1908.07919, the segmentation network HRNetV2; the head, Yuan and others, a
 its place, Liu, Liu, Fan and Huang, "Polarized Self-Attention", arXiv:2107.00782, and its authors' code.
 """
 
-import segmentation_models_pytorch as smp
+from dataclasses import replace
+
 import torch
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import Encoder, FeatureEncoder
 from buildseg.networks.layers import resized
 from buildseg.networks.object_context import ObjectContextHead
-from buildseg.networks.option_values import share
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
+from buildseg.option_values import share, whole_number
 from tiling.errors import OptionError
 
 AUXILIARY_WEIGHT = 0.4
@@ -59,8 +60,7 @@ class HRNetOCRPSA(SegmentationNetwork):
         """
         super().__init__()
         share("dropout", dropout)
-        if isinstance(head_channels, bool) or not isinstance(head_channels, int) or head_channels < 2:
-            raise OptionError(f"head_channels is a whole number, 2 or more, not {head_channels!r}")
+        whole_number("head_channels", head_channels, 2)
         self.encoder = _segmentation_hrnet(encoder)
         for block in [m for m in self.encoder.modules() if isinstance(m, BasicBlock)]:
             # timm calls this place, empty in HRNet, after the anti-aliasing that it is for in other networks.
@@ -89,27 +89,11 @@ class HRNetOCRPSA(SegmentationNetwork):
         return NetworkOutput(logits, auxiliary)
 
 
-class _Branches(Encoder):
-    """An HRNet whose last features are its branches, without the layers of timm's classifier behind them."""
-
-    __slots__ = ()
-
-    def _make(self, depth: int, output_stride: int, weights: str | bool | None = None) -> FeatureEncoder:
-        encoder: FeatureEncoder = smp.encoders.get_encoder(
-            self.name,
-            in_channels=self.in_channels,
-            depth=depth,
-            weights=weights,
-            output_stride=output_stride,
-            feature_location="",
-        )
-        return encoder
-
-
 def _segmentation_hrnet(encoder: Encoder) -> FeatureEncoder:
     if not encoder.name.startswith("tu-hrnet_"):
         raise OptionError(f"hrnet-ocr-psa needs an HRNet such as tu-hrnet_w48 as encoder, not {encoder.name!r}")
-    hrnet = _Branches(encoder.name, encoder.in_channels, encoder.weights).build()
+    # With an empty location the features are HRNet's branches, without the layers of timm's classifier behind them.
+    hrnet = replace(encoder, settings={"feature_location": ""}).build()
     for layer in hrnet.modules():
         if isinstance(layer, nn.Upsample):
             # The classification network repeats samples of coarser branches; the segmentation network interpolates.

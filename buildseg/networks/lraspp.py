@@ -14,8 +14,8 @@ from torchvision.models import mobilenet_v3_large, mobilenet_v3_small  # type: i
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import REMEDY, Encoder, load_encoder_weights
 from buildseg.networks.layers import conv_bn_relu, resized
-from buildseg.networks.option_values import flag
 from buildseg.networks.output import NetworkOutput
+from buildseg.option_values import flag
 from tiling.errors import OptionError, WeightsError
 
 HEAD_CHANNELS = 128

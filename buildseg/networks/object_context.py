@@ -7,7 +7,7 @@ arXiv:1909.11065, section 3.2. n stands for H*W, C for the channels, K for the r
 import torch
 from torch import Tensor, nn
 
-from buildseg.attention.position import check_position
+from buildseg.attention.arguments import check_position
 from buildseg.networks.layers import conv_bn_relu
 
 

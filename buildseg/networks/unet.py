@@ -17,8 +17,8 @@ from buildseg.attention.dual import ChannelForm
 from buildseg.attention.polarized import Form, Layout
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import Encoder
-from buildseg.networks.option_values import flag, one_of, positive_numbers
 from buildseg.networks.output import NetworkOutput
+from buildseg.option_values import flag, one_of, positive_numbers
 
 Place = Literal["decoder", "bottleneck", "both"]
 CHANNELS = (256, 128, 64, 32, 16)

@@ -1,4 +1,4 @@
-"""What the options of networks may be; every check names the option and says what it takes."""
+"""What the options of networks and attention modules may be; every check names the option and says what it takes."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,21 @@
-"""One position of a feature map, as maps of attention are asked for."""
+"""What attention modules are made of and asked for."""
 
 from torch import Tensor
 
 from tiling.errors import OptionError
+
+
+def check_channels(*channels: int) -> None:
+    """Refuse numbers of channels below 1.
+
+    Args:
+        channels: The numbers.
+
+    Raises:
+        OptionError: One is below 1.
+    """
+    if min(channels) < 1:
+        raise OptionError(f"an attention module needs at least 1 channel, not {min(channels)}")
 
 
 def check_position(x: Tensor, row: int, column: int) -> None:
