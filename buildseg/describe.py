@@ -44,11 +44,9 @@ def describe_shipped_model() -> dict[str, str]:
 
 def _describe_model(card: "ModelCard", path: Path) -> dict[str, str]:
     contract, training = card.contract, card.training
-    network = str(card.architecture["name"])
-    encoder = card.architecture.get("encoder")
     described = {
         "file": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, a buildseg model",
-        "network": f"{network} on {encoder}" if encoder else network,
+        "network": card.network,
         "bands": f"{', '.join(contract.bands)} as {contract.dtype}",
         "classes": _said_classes(int(card.architecture.get("classes", 1))),
         "resolution": f"{contract.gsd:.2g} m per pixel" if contract.gsd else "not known",

@@ -39,6 +39,12 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def network(self) -> str:
+        """The network's name, and on which encoder it stands."""
+        name, encoder = self.architecture["name"], self.architecture.get("encoder")
+        return f"{name} on {encoder}" if encoder else str(name)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:

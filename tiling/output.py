@@ -9,16 +9,19 @@ from pathlib import Path
 from tiling.errors import OutputError
 
 
-def check_writable(target: Path, *, overwrite: bool = False) -> None:
+def check_writable(target: Path, *, overwrite: bool = False, scene: str | Path | None = None) -> None:
     """Refuse an output that cannot or must not be written, before any work is done for it.
 
     Args:
         target: The file to be written.
         overwrite: Whether an existing file may be replaced.
+        scene: What is going to be read, and must not be replaced.
 
     Raises:
-        OutputError: The folder is missing or read-only, the target is a folder, or it exists.
+        OutputError: The folder is missing or read-only, the target is a folder or the scene, or it exists.
     """
+    if scene is not None and target.exists() and Path(scene).exists() and target.samefile(scene):
+        raise OutputError(f"{target} is the scene itself and would be lost; choose another name for the output")
     folder = target.parent
     probe = _sibling(target)
     try:

@@ -16,7 +16,7 @@ from buildseg.prediction.conform import InputOptions, open_scene
 from buildseg.prediction.torch_network import TorchNetwork
 from buildseg.training.pictures import viewable
 from tiling import Scene, Window
-from tiling.errors import OptionError, OutputError
+from tiling.errors import OptionError
 from tiling.output import check_writable
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def explain(
     share = ((seen.row + 0.5) / covered, (seen.col + 0.5) / covered)
     maps = [look(name, modules[name], inputs[name], share, CHANNELS) for name in names]
     result = ExplainResult(float(probability[seen.row, seen.col]), row, col, names)
-    title = f"{Path(path).name}, {place}: probability of building {result.probability:.2f}\n{_network(model)}"
+    title = f"{Path(path).name}, {place}: probability of building {result.probability:.2f}\n{model.card.network}"
     save(draw(_view(seen, probability, covered, title), maps), out, overwrite=overwrite)
     return result
 
@@ -164,14 +164,7 @@ def _most(names: tuple[str, ...], options: ExplainOptions) -> tuple[str, ...]:
     return names[-MOST_MODULES:]
 
 
-def _network(model: Model) -> str:
-    name, encoder = model.card.architecture["name"], model.card.architecture.get("encoder")
-    return f"{name} on {encoder}" if encoder else f"{name}"
-
-
 def _check(out: Path, scene: str | Path, *, overwrite: bool) -> None:
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
-    if out.exists() and Path(scene).exists() and out.samefile(scene):
-        raise OutputError(f"{out} is the scene itself and would be lost; choose another name for the picture")
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, scene=scene)

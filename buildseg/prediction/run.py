@@ -17,7 +17,7 @@ from buildseg.prediction.torch_network import TorchNetwork
 from buildseg.probability import encode, probability_profile
 from buildseg.progress import Track, silent
 from tiling import Grid, RasterProfile, RasterWriter, Scene, Strip, overlap_pixels, plain_raster, written_raster
-from tiling.errors import OptionError, OutputError
+from tiling.errors import OptionError
 from tiling.output import check_writable, scratch_file
 
 _BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
@@ -79,9 +79,7 @@ class Outputs:
         check_format(self.footprints)
         written = [self.footprints] if self.probability is None else [self.footprints, self.probability]
         for target in written:
-            if target.exists() and Path(scene).exists() and target.samefile(scene):
-                raise OutputError(f"{target} is the scene itself and would be lost; choose another name for the output")
-            check_writable(target, overwrite=self.overwrite)
+            check_writable(target, overwrite=self.overwrite, scene=scene)
         if len({target.absolute() for target in written}) < len(written):
             raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
 
