@@ -35,6 +35,32 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Choose the arithmetic of a prediction.
+
+    On a GPU fp16 is as fast as bf16 and three bits finer. On a CPU only bf16 has fast instructions.
+
+    Args:
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        device: Where the network runs.
+
+    Raises:
+        OptionError: The name is unknown, or the device has no such arithmetic.
+    """
+    match name:
+        case "fp32" | "bf16":
+            return "bf16" if name == "bf16" else "fp32"
+        case "fp16" if device.type == "cuda":
+            return "fp16"
+        case "fp16":
+            raise OptionError("--precision fp16 needs a CUDA GPU; use auto, bf16 or fp32")
+        case "auto":
+            if device.type == "cuda":
+                return "fp16"
+            return "bf16" if fast_half_precision(device) == "bf16" else "fp32"
+    raise OptionError(f"--precision {name} is unknown; use auto, fp32, bf16 or fp16")
+
+
 def fast_half_precision(device: torch.device) -> Literal["bf16", "fp16"] | None:
     """Name the half precision that the device computes faster than float32, if any."""
     if device.type == "cuda":

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-import numpy as np
+import torch
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
+from torch import Tensor
 
 from tiling import RasterProfile
 
@@ -36,16 +36,15 @@ def probability_profile(height: int, width: int, crs: CRS, transform: Affine, ta
     )
 
 
-def encode(probability: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def encode(probability: Tensor, valid: Tensor) -> Tensor:
     """Turn probabilities into stored values.
 
     Args:
         probability: 0..1, any shape.
-        valid: Same shape; other pixels become nodata.
+        valid: bool, same shape; other pixels become nodata.
 
     Returns:
         uint8 of the same shape.
     """
-    stored = np.rint(np.clip(probability, 0, 1) * LEVELS).astype(np.uint8)
-    stored[~valid] = NODATA
-    return stored
+    stored = probability.clamp(0, 1).mul_(LEVELS).round_().to(torch.uint8)
+    return stored.masked_fill_(~valid, NODATA)

@@ -39,6 +39,27 @@ def parse_bands(text: str | None) -> tuple[int | str, ...] | None:
     return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
+def parse_list(text: str | None) -> tuple[str, ...]:
+    """Split a list at its commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def parse_factors(text: str, flag: str) -> tuple[float, ...]:
+    """Read a list of numbers.
+
+    Args:
+        text: Numbers with commas between them.
+        flag: The option, for messages.
+
+    Raises:
+        OptionError: One is no number.
+    """
+    try:
+        return tuple(float(part) for part in parse_list(text))
+    except ValueError as error:
+        raise OptionError(f"{flag} {text} is no list of numbers; give it such as 1,1.5") from error
+
+
 def parse_network_options(pairs: list[str]) -> dict[str, Any]:
     """Read options of a network: numbers, true and false as such, lists by their commas, all else as text.
 

@@ -1,27 +1,23 @@
 """Windows over rasters of any size: grids, blending, reading, writing. NumPy and rasterio only."""
 
 from tiling.chips import Chip, cut_chip, rasterize_labels, write_chip
-from tiling.grid import Grid, Window, overlap_pixels
-from tiling.raster import RasterProfile, RasterWriter, plain_raster, written_raster
+from tiling.grid import Block, Grid, Window, cut_blocks, overlap_pixels
+from tiling.raster import RasterProfile
 from tiling.scene import Scene, SceneOptions
-from tiling.stitch import Stitcher, Strip
 from tiling.weights import BlendWeights
 
 __all__ = [
     "BlendWeights",
+    "Block",
     "Chip",
     "Grid",
     "RasterProfile",
-    "RasterWriter",
     "Scene",
     "SceneOptions",
-    "Stitcher",
-    "Strip",
     "Window",
+    "cut_blocks",
     "cut_chip",
     "overlap_pixels",
-    "plain_raster",
     "rasterize_labels",
     "write_chip",
-    "written_raster",
 ]

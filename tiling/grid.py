@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tiling.errors import OptionError
 
@@ -21,6 +22,23 @@ class Window:
     row: int
     col: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of a scene, in its pixels: what one worker finishes.
+
+    Attributes:
+        row: First row.
+        col: First column.
+        rows: Number of rows.
+        cols: Number of columns.
+    """
+
+    row: int
+    col: int
+    rows: int
+    cols: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,19 @@ class Grid:
         """First column of each column of windows, ascending."""
         return axis_starts(self.width, self.size, self.overlap)
 
+    def touching(self, block: Block) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Find the windows that share pixels with a block: every window whose values count in it.
+
+        Args:
+            block: A rectangle of the scene.
+
+        Returns:
+            First rows and first columns of those windows, ascending.
+        """
+        rows = tuple(row for row in self.row_starts if row < block.row + block.rows and row + self.size > block.row)
+        cols = tuple(col for col in self.col_starts if col < block.col + block.cols and col + self.size > block.col)
+        return rows, cols
+
     def __len__(self) -> int:
         return len(self.row_starts) * len(self.col_starts)
 
@@ -92,6 +123,27 @@ def axis_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
     """
     last = max(0, length - size)
     return (*range(0, last, size - overlap), last)
+
+
+def cut_blocks(height: int, width: int, rows: int, cols: int) -> list[Block]:
+    """Cut a scene into blocks, column of blocks by column, each from the top down.
+
+    Args:
+        height: Rows of the scene.
+        width: Its columns.
+        rows: Rows of a block; the last of a column may have fewer.
+        cols: Columns of a block at most; all columns of blocks are equally wide, to a pixel.
+
+    Returns:
+        The blocks. Together they cover every pixel once.
+    """
+    count = -(-width // cols)
+    edges = [width * place // count for place in range(count + 1)]
+    return [
+        Block(row, left, min(rows, height - row), right - left)
+        for left, right in pairwise(edges)
+        for row in range(0, height, rows)
+    ]
 
 
 def overlap_pixels(size: int, fraction: float) -> int:

@@ -1,10 +1,11 @@
-"""Writes rasters of any size by strips of rows."""
+"""Writes rasters of any size, block by block, and as cloud-optimised GeoTIFF."""
 
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetWriter
+from rasterio.io import MemoryFile
 
 from tiling.errors import OutputError
-from tiling.output import check_writable, scratch_file, written_whole
+from tiling.grid import Block
+from tiling.output import check_writable, written_whole
 from tiling.scene import BLOCK_CACHE_BYTES
 
 BLOCK_SIZE = 512
-_GDAL_ERRORS = (RasterioError, CPLE_BaseError, SystemError)  # the last two are what rasterio's copy raises
+_WRITE_ERRORS = (RasterioError, CPLE_BaseError, SystemError, OSError)  # the middle two are what rasterio's copy raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,72 +53,81 @@ class RasterProfile:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class RasterWriter:
-    """Takes strips of rows from the top down and writes them in whole rows of blocks.
+def encode_block(pixels: NDArray[np.generic], block: Block, profile: RasterProfile) -> bytes:
+    """Turn a block of a raster into the bytes of a tiled, compressed GeoTIFF of its own.
 
     Args:
-        dataset: A tiled dataset, open for writing.
+        pixels: Shape (rows, cols) of the block, in the raster's type.
+        block: Where it lies in the raster.
+        profile: The whole raster.
+
+    Returns:
+        The content of the file.
     """
-
-    def __init__(self, dataset: DatasetWriter) -> None:
-        self._dataset = dataset
-        self._pending: list[NDArray[np.generic]] = []
-        self._pending_rows = 0
-        self._row = 0
-
-    def write(self, rows: NDArray[np.generic]) -> None:
-        """Append rows.
-
-        Args:
-            rows: Shape (rows, width), in the raster's type.
-        """
-        self._pending.append(rows)
-        self._pending_rows += len(rows)
-        whole = self._pending_rows // BLOCK_SIZE * BLOCK_SIZE
-        if whole:
-            self._flush(whole)
-
-    def finish(self) -> None:
-        """Write the rows that are left.
-
-        Raises:
-            OutputError: Fewer rows came than the raster has.
-        """
-        if self._pending_rows:
-            self._flush(self._pending_rows)
-        if self._row != self._dataset.height:
-            raise OutputError(f"{self._dataset.name}: only {self._row} of {self._dataset.height} rows were written")
-
-    def _flush(self, count: int) -> None:
-        rows = np.concatenate(self._pending)
-        window = rasterio.windows.Window(0, self._row, self._dataset.width, count)
-        self._dataset.write(rows[:count], 1, window=window)
-        self._pending = [rows[count:]]
-        self._pending_rows = len(rows) - count
-        self._row += count
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            height=block.rows,
+            width=block.cols,
+            count=1,
+            dtype=profile.dtype,
+            crs=profile.crs,
+            transform=profile.transform @ Affine.translation(block.col, block.row),
+            nodata=profile.nodata,
+            tiled=True,
+            blockxsize=BLOCK_SIZE,
+            blockysize=BLOCK_SIZE,
+            compress="zstd",
+            zstd_level=1,
+        ) as dataset:
+            dataset.write(pixels, 1)
+        return bytes(memory.getbuffer())
 
 
-@contextmanager
-def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = False) -> Iterator[RasterWriter]:
-    """Write a cloud-optimised GeoTIFF; it stands at the target only if the block succeeds.
+def mosaic_of_blocks(names: Mapping[Block, str], profile: RasterProfile) -> str:
+    """Describe a raster that is made up of files of its blocks, as a virtual raster of GDAL.
 
     Args:
-        target: The file to write.
-        profile: What it is.
-        overwrite: Whether an existing file may be replaced.
+        names: The file of each block, in the folder where the description will stand.
+        profile: The whole raster, of type uint8.
 
-    Yields:
-        A writer for its rows.
+    Returns:
+        The content of a .vrt file. A part of the raster can be read as soon as its blocks' files are there.
+    """
+    sources = "".join(
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename><SourceBand>1</SourceBand>'
+        f'<SourceProperties RasterXSize="{block.cols}" RasterYSize="{block.rows}" DataType="Byte" '
+        f'BlockXSize="{BLOCK_SIZE}" BlockYSize="{BLOCK_SIZE}"/>'
+        f'<SrcRect xOff="0" yOff="0" xSize="{block.cols}" ySize="{block.rows}"/>'
+        f'<DstRect xOff="{block.col}" yOff="{block.row}" xSize="{block.cols}" ySize="{block.rows}"/></SimpleSource>'
+        for block, name in names.items()
+    )
+    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in profile.tags.items())
+    return (
+        f'<VRTDataset rasterXSize="{profile.width}" rasterYSize="{profile.height}">'
+        f"<SRS>{escape(profile.crs.to_wkt())}</SRS>"
+        f"<GeoTransform>{', '.join(map(repr, profile.transform.to_gdal()))}</GeoTransform><Metadata>{tags}</Metadata>"
+        f'<VRTRasterBand dataType="Byte" band="1"><Description>{escape(profile.description)}</Description>'
+        f"<NoDataValue>{profile.nodata}</NoDataValue><Scale>{profile.scale!r}</Scale>{sources}"
+        "</VRTRasterBand></VRTDataset>"
+    )
+
+
+def write_cog(source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Copy a raster into a cloud-optimised GeoTIFF, which stands at the target when it is whole.
+
+    Args:
+        source: What to copy.
+        target: The file to write.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
         OutputError: The target cannot be written, or the disk is full.
     """
-    with written_whole(target, overwrite=overwrite) as whole, scratch_file(target) as plain, writing_to(target):
-        with _open_for_strips(plain, profile) as writer:
-            yield writer
+    with written_whole(target, overwrite=overwrite) as whole, writing_to(target):
         with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
             rasterio.shutil.copy(
-                plain,
+                source,
                 whole,
                 driver="COG",
                 COMPRESS="DEFLATE",
@@ -126,55 +137,6 @@ def written_raster(target: Path, profile: RasterProfile, *, overwrite: bool = Fa
                 NUM_THREADS="ALL_CPUS",
             )
         check_end(whole)
-
-
-@contextmanager
-def plain_raster(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
-    """Write a tiled, compressed GeoTIFF without overviews, in place: for intermediate data.
-
-    Args:
-        path: The file to write; an existing one is replaced.
-        profile: What it is.
-
-    Yields:
-        A writer for its rows.
-
-    Raises:
-        OutputError: The file cannot be written, or the disk is full.
-    """
-    with writing_to(path), _open_for_strips(path, profile) as writer:
-        yield writer
-
-
-@contextmanager
-def _open_for_strips(path: Path, profile: RasterProfile) -> Iterator[RasterWriter]:
-    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES):
-        dataset = rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=profile.height,
-            width=profile.width,
-            count=1,
-            dtype=profile.dtype,
-            crs=profile.crs,
-            transform=profile.transform,
-            nodata=profile.nodata,
-            tiled=True,
-            blockxsize=BLOCK_SIZE,
-            blockysize=BLOCK_SIZE,
-            compress="deflate",
-            zlevel=1,
-            bigtiff="IF_SAFER",
-        )
-    with dataset:
-        dataset.scales = (profile.scale,)
-        dataset.set_band_description(1, profile.description)
-        dataset.update_tags(**profile.tags)
-        writer = RasterWriter(dataset)
-        yield writer
-        writer.finish()
-    check_end(path)
 
 
 def check_end(path: Path) -> None:
@@ -192,7 +154,7 @@ def check_end(path: Path) -> None:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Say in one line what GDAL could not write.
+    """Say in one line what could not be written.
 
     Args:
         path: What the block writes.
@@ -202,7 +164,9 @@ def writing_to(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except _GDAL_ERRORS as error:
+    except OutputError:
+        raise
+    except _WRITE_ERRORS as error:
         check_writable(path, overwrite=True)
         free = shutil.disk_usage(path.parent).free / 1e9
         cause = error.__cause__ or error

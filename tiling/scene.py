@@ -21,7 +21,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from tiling.bands import Band, band_name, select_bands
 from tiling.errors import OptionError, SceneError
 from tiling.georeference import ground_sample_distance
-from tiling.grid import Window
+from tiling.grid import Block, Window
 from tiling.opening import checked_crs, declare_nodata, open_raster
 
 BLOCK_CACHE_BYTES = 256 * 2**20
@@ -131,6 +131,11 @@ class Scene:
             self._source = self._virtual.name
             self._masks = list(self.bands)
 
+    @property
+    def resampled(self) -> bool:
+        """Whether the working resolution is another than the file's."""
+        return self._scale != (1.0, 1.0)
+
     def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Read a window; what lies beyond the scene is filled by reflection.
 
@@ -144,12 +149,26 @@ class Scene:
         Raises:
             SceneError: The file cannot be read there.
         """
-        rows = min(window.size, self.height - window.row)
-        cols = min(window.size, self.width - window.col)
-        pixels, valid = self.read_region(window.row, window.col, rows, cols)
-        if (rows, cols) == (window.size, window.size):
+        return self.read_block(Block(window.row, window.col, window.size, window.size))
+
+    def read_block(self, block: Block) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read a rectangle; what lies beyond the scene's right or lower edge is filled by reflection.
+
+        Args:
+            block: Its first pixel lies in the scene.
+
+        Returns:
+            Pixels of shape (bands, rows, cols) and validity of shape (rows, cols), as `read` does.
+
+        Raises:
+            SceneError: The file cannot be read there.
+        """
+        rows = min(block.rows, self.height - block.row)
+        cols = min(block.cols, self.width - block.col)
+        pixels, valid = self.read_region(block.row, block.col, rows, cols)
+        if (rows, cols) == (block.rows, block.cols):
             return pixels, valid
-        beyond = ((0, window.size - rows), (0, window.size - cols))
+        beyond = ((0, block.rows - rows), (0, block.cols - cols))
         return np.pad(pixels, ((0, 0), *beyond), "reflect"), np.pad(valid, beyond, "reflect")
 
     def read_region(self, row: int, col: int, rows: int, cols: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -167,7 +186,7 @@ class Scene:
         Raises:
             SceneError: The file cannot be read there.
         """
-        margin = 0 if self._scale == (1.0, 1.0) else _MARGIN
+        margin = _MARGIN if self.resampled else 0
         top, left = max(0, row - margin), max(0, col - margin)
         bottom, right = min(self.height, row + rows + margin), min(self.width, col + cols + margin)
         pixels, valid = self._read(top, left, bottom - top, right - left)

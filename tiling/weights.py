@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiling.grid import Grid, Window
+from tiling.grid import Grid
 
 Profile = Literal["flat", "linear", "cosine"]
 
@@ -57,19 +57,6 @@ class BlendWeights:
             rows=axis_weights(grid.row_starts, grid.size, profile),
             cols=axis_weights(grid.col_starts, grid.size, profile),
         )
-
-    def apply(self, window: Window, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Weigh a window's values.
-
-        Args:
-            window: Where the values stand.
-            values: Shape (..., size, size).
-
-        Returns:
-            The weighted values, same shape.
-        """
-        weighted: NDArray[np.float32] = values * self.rows[window.row][:, None] * self.cols[window.col]
-        return weighted
 
 
 def axis_weights(starts: tuple[int, ...], size: int, profile: Profile = "cosine") -> dict[int, NDArray[np.float32]]:

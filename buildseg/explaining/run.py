@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from buildseg.devices import resolve_device
@@ -12,8 +13,8 @@ from buildseg.explaining.maps import choose_modules, listed, look, recorded
 from buildseg.explaining.picture import View, draw, save
 from buildseg.explaining.place import Place, find_pixel
 from buildseg.model_file import Model
+from buildseg.networks.output import building_probability
 from buildseg.prediction.conform import InputOptions, open_scene
-from buildseg.prediction.torch_network import TorchNetwork
 from buildseg.training.pictures import viewable
 from tiling import Scene, Window
 from tiling.errors import OptionError
@@ -90,15 +91,18 @@ def explain(
     options = options or ExplainOptions()
     _check(out, path, overwrite=overwrite)
     modules = choose_modules(model.network, options.modules)
-    network = TorchNetwork(model, resolve_device(options.device))
-    scene, contract = open_scene(path, model.card.contract, options.input)
+    device = resolve_device(options.device)
+    network = model.network.eval().to(device)
+    scene, (contract,) = open_scene(path, [model.card.contract], options.input)
     with scene:
         row, col = find_pixel(scene, place)
         seen = _see(scene, row, col, contract.window)
     if not seen.valid[seen.row, seen.col]:
         raise OptionError(f"--at {place}: {path} holds no data there; choose a point on the image")
     with recorded(modules) as inputs:
-        probability = network(contract.scale(seen.pixels[None]) * seen.valid)[0]
+        image = torch.from_numpy(contract.scale(seen.pixels[None]) * seen.valid).to(device)
+        with torch.inference_mode():
+            probability = building_probability(network(image))[0].cpu().numpy()
     names = _most(tuple(inputs), options)
     covered = contract.window + -contract.window % model.network.stride
     share = ((seen.row + 0.5) / covered, (seen.col + 0.5) / covered)

@@ -4,7 +4,8 @@
 target's extension names.
 """
 
+from buildseg.footprints.merge import merge_footprints
 from buildseg.footprints.vectorize import VectorizeOptions, vectorize
 from buildseg.footprints.write import check_format, write_footprints
 
-__all__ = ["VectorizeOptions", "check_format", "vectorize", "write_footprints"]
+__all__ = ["VectorizeOptions", "check_format", "merge_footprints", "vectorize", "write_footprints"]

@@ -49,6 +49,24 @@ class Contours:
         """
         return Contours(self.polygons[chosen], self.total[chosen], self.count[chosen])
 
+    def cut(self, area: shapely.Geometry) -> "Contours":
+        """Keep what of the polygons lies in an area; each piece keeps the sums of the whole.
+
+        Args:
+            area: A polygon or several, in pixel coordinates.
+
+        Returns:
+            Polygons: those that lie in the area as they were, then the pieces of those that cross its edge.
+        """
+        shapely.prepare(area)
+        inside = shapely.contains_properly(area, self.polygons)
+        crossing = np.flatnonzero(~inside & shapely.intersects(area, self.polygons))
+        pieces, owner = shapely.get_parts(shapely.intersection(self.polygons[crossing], area), return_index=True)
+        areal = shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON
+        kept = np.concatenate([np.flatnonzero(inside), crossing[owner[areal]]])
+        polygons = np.concatenate([self.polygons[inside], pieces[areal]])
+        return Contours(polygons, self.total[kept], self.count[kept])
+
 
 def contour_level(threshold: float) -> float:
     """Find the level that parts stored values of at least the threshold from the others.

@@ -4,7 +4,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,30 +15,14 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from buildseg.footprints.contours import FULL, NODATA
+from tiling import Block
 from tiling.errors import ProbabilityError
 
 _CACHE_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A rectangle of samples, with a line of the neighbour's or of nodata beyond the scene on each side.
-
-    Attributes:
-        row: First row; -1 is the line above the scene.
-        col: First column; -1 is the line left of the scene.
-        rows: Number of rows.
-        cols: Number of columns.
-    """
-
-    row: int
-    col: int
-    rows: int
-    cols: int
-
-
 def cut_blocks(height: int, width: int, size: int) -> list[Block]:
-    """Cut a scene and one line of nodata around it into blocks that share their border lines.
+    """Cut a scene and one line of nodata around it into blocks that share their border lines of samples.
 
     Args:
         height: The scene's rows.
@@ -47,13 +30,18 @@ def cut_blocks(height: int, width: int, size: int) -> list[Block]:
         size: Rows and columns from one shared line to the next.
 
     Returns:
-        The blocks, row by row.
+        The blocks, row by row; row -1 is the line above the scene, column -1 the line left of it.
     """
 
     def spans(length: int) -> list[tuple[int, int]]:
         return [(first, last - first + 1) for first, last in pairwise((-1, *range(size, length, size), length))]
 
     return [Block(row, col, rows, cols) for row, rows in spans(height) for col, cols in spans(width)]
+
+
+def limited_cache() -> rasterio.Env:
+    """Limit the cache of blocks that GDAL keeps for the process, for the length of a with block."""
+    return rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
 
 
 @contextmanager
@@ -69,7 +57,7 @@ def opened_probability(path: Path) -> Iterator[DatasetReader]:
     Raises:
         ProbabilityError: The file is something else.
     """
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), _open(path) as dataset:
+    with _open(path) as dataset:
         _check_pixels(path, dataset)
         _check_place(path, dataset)
         yield dataset

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from buildseg.footprints.area import geodesic_areas
 from buildseg.footprints.contours import FULL, Contours, contour_level, join, trace
 from buildseg.footprints.ground import Ground, find_ground
-from buildseg.footprints.raster import cut_blocks, opened_probability, read_block
+from buildseg.footprints.raster import cut_blocks, limited_cache, opened_probability, read_block
 from buildseg.progress import Track, silent
+from tiling import Block
 from tiling.errors import OptionError
 
 
@@ -63,11 +64,54 @@ class _Batch:
     first: NDArray[np.float64]
 
 
-def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
-    """Turn a probability raster into footprints.
+class Vectorizer:
+    """Collects footprints from the blocks of a probability raster, which may come in any order.
 
     Polygons that lie within a block are finished with it; only those that go on in a neighbour wait to be
     joined, so memory grows with the footprints and not with the raster.
+
+    Args:
+        ground: Where the raster lies.
+        options: Threshold, filters and CRS.
+        clip: What footprints are cut to, in the raster's pixel coordinates; None leaves them whole.
+    """
+
+    def __init__(self, ground: Ground, options: VectorizeOptions, clip: shapely.Geometry | None = None) -> None:
+        self._ground = ground
+        self._options = options
+        self._clip = clip
+        self._level = contour_level(options.threshold)
+        self._batches: list[_Batch] = []
+        self._waiting: list[Contours] = []
+
+    def add(self, samples: NDArray[np.uint8], block: Block) -> None:
+        """Take one block.
+
+        Args:
+            samples: From `read_block`.
+            block: One of `cut_blocks`.
+        """
+        contours, goes_on = trace(samples, self._level, block.row, block.col)
+        self._finish(contours.where(~goes_on))
+        self._waiting.append(contours.where(goes_on))
+
+    def table(self) -> geopandas.GeoDataFrame:
+        """Join what waits; the vectorizer is done with.
+
+        Returns:
+            What `vectorize` returns.
+        """
+        self._finish(join(self._waiting))
+        return _table(self._batches, self._ground.target)
+
+    def _finish(self, contours: Contours) -> None:
+        if self._clip is not None:
+            contours = contours.cut(self._clip)
+        self._batches.append(_finish(contours, self._ground, self._options))
+
+
+def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
+    """Turn a probability raster into footprints.
 
     Args:
         raster: A probability raster: one uint8 band, 0..254 for 0..1, 255 for nodata, in any CRS.
@@ -83,17 +127,12 @@ def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent)
         ProbabilityError: The file is no probability raster, or damaged.
         OptionError: The raster cannot be brought to the CRS asked for.
     """
-    level = contour_level(options.threshold)
-    batches, waiting = [], []
-    with opened_probability(raster) as dataset:
-        ground = find_ground(raster, dataset, options.crs)
+    with limited_cache(), opened_probability(raster) as dataset:
+        vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), options)
         blocks = cut_blocks(dataset.height, dataset.width, options.block)
         for block in track(blocks, "vectorizing", len(blocks)):
-            contours, goes_on = trace(read_block(dataset, block), level, block.row, block.col)
-            batches.append(_finish(contours.where(~goes_on), ground, options))
-            waiting.append(contours.where(goes_on))
-    batches.append(_finish(join(waiting), ground, options))
-    return _table(batches, ground.target)
+            vectorizer.add(read_block(dataset, block), block)
+    return vectorizer.table()
 
 
 def _check_crs(name: str) -> None:

@@ -1,6 +1,8 @@
 """Makes a scene meet a model's contract, or says why it cannot."""
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,25 +32,28 @@ class InputOptions:
     nodata: float | None = None
 
 
-def open_scene(path: str | Path, contract: Contract, options: InputOptions | None = None) -> tuple[Scene, Contract]:
-    """Open a scene as a model wants it; conversions are said in the log.
+def open_scene(
+    path: str | Path, contracts: Sequence[Contract], options: InputOptions | None = None
+) -> tuple[Scene, tuple[Contract, ...]]:
+    """Open a scene as models want it; conversions are said in the log.
 
-    A scene at another resolution is resampled. A scene of another pixel type is scaled by its own mean and spread,
-    taken once over the whole scene, instead of the training pixels'.
+    A scene at another resolution is resampled. A scene of another pixel type than a model's is scaled by its own
+    mean and spread, taken once over the whole scene, instead of the training pixels'.
 
     Args:
         path: The scene.
-        contract: What the model expects.
+        contracts: What each model expects; they agree on bands and resolution.
         options: What the file does not say.
 
     Returns:
-        The scene at the model's resolution, and the contract to scale its pixels with.
+        The scene at the models' resolution, and for each the contract to scale its pixels with.
 
     Raises:
         SceneError: The scene cannot be read, or lacks a band.
-        ContractError: Another number of bands is asked for than the model takes.
+        ContractError: Another number of bands is asked for than the model takes, or the models do not agree.
     """
     options = options or InputOptions()
+    contract = _common(contracts)
     wanted = options.bands or tuple(_by_number(name) for name in contract.bands)
     if len(wanted) != len(contract.bands):
         raise ContractError(
@@ -57,35 +62,50 @@ def open_scene(path: str | Path, contract: Contract, options: InputOptions | Non
         )
     scene = Scene(path, SceneOptions(bands=wanted, gsd=contract.gsd, nodata=options.nodata))
     try:
-        return scene, _scaling(scene, contract)
+        return scene, _scaling(scene, contracts)
     except BaseException:
         scene.close()
         raise
 
 
-def _scaling(scene: Scene, contract: Contract) -> Contract:
+def _common(contracts: Sequence[Contract]) -> Contract:
+    first = contracts[0]
+    for other in contracts[1:]:
+        if other.bands != first.bands:
+            said = f"{', '.join(first.bands)} and {', '.join(other.bands)}"
+            raise ContractError(f"the models take other bands ({said}); average models of the same bands")
+        if other.gsd != first.gsd and not (other.gsd and first.gsd and math.isclose(other.gsd, first.gsd, rel_tol=0.1)):
+            raise ContractError(
+                f"the models were trained at {first.gsd} and {other.gsd} m per pixel; average models of one resolution"
+            )
+    return first
+
+
+def _scaling(scene: Scene, contracts: Sequence[Contract]) -> tuple[Contract, ...]:
     if scene.gsd != scene.native_gsd:
         logger.info(
             "%s has pixels of %.2g x %.2g m and the model was trained on %.2g m: resampled",
             scene.path,
             *scene.native_gsd,
-            contract.gsd,
+            contracts[0].gsd,
         )
-    if scene.dtype == contract.dtype:
-        return contract
+    others = [contract.dtype for contract in contracts if contract.dtype != scene.dtype]
+    if not others:
+        return tuple(contracts)
     logger.info(
         "%s holds %s and the model was trained on %s: scaled by the scene's own mean and spread",
         scene.path,
         scene.dtype,
-        contract.dtype,
+        others[0],
     )
     pixels, valid = scene.overview(_OVERVIEW_SIDE)
     if not valid.any():
-        return contract
+        return tuple(contracts)
     chosen = pixels[:, valid].astype(np.float64)
     low, high = np.percentile(chosen, _CLIPPED_PERCENTILES, axis=1)[..., None]
     clipped = np.clip(chosen, low, high)
-    return replace(contract, mean=tuple(clipped.mean(axis=1).tolist()), std=tuple(clipped.std(axis=1).tolist()))
+    mean, std = tuple(clipped.mean(axis=1).tolist()), tuple(clipped.std(axis=1).tolist())
+    return tuple(c if c.dtype == scene.dtype else replace(c, mean=mean, std=std) for c in contracts)
 
 
 def _by_number(name: str) -> Band:

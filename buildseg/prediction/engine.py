@@ -1,71 +1,194 @@
-"""Runs a network over the windows of a scene and streams out blended probabilities."""
+"""Runs a network over the windows of a scene and gives finished blocks of encoded probabilities."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from buildseg.contract import Contract
+from buildseg.prediction.network import Network
+from buildseg.prediction.stitch import Stitcher, Strip
+from buildseg.prediction.threads import map_ahead
+from buildseg.probability import NODATA, encode
 from buildseg.progress import Track, silent
-from tiling import BlendWeights, Grid, Scene, Stitcher, Strip, Window
-
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From scaled windows (N, bands, size, size) to building probabilities (N, size, size) in 0..1."""
+from tiling import Block, Grid, Scene, Window
 
 _READERS = 2
-_BATCHES_AHEAD = 3
+_READ_AHEAD = 4
+
+
+class Area(Protocol):
+    """Where in a scene anything is wanted."""
+
+    def touches(self, window: Window) -> bool:
+        """Say whether any of it lies in a window."""
+
+    def mask(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
+        """Say which pixels of a rectangle it touches, shape (rows, cols)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the work is laid out on the machine; the result does not depend on it.
+
+    Attributes:
+        device: Where the network runs and windows are cut and blended.
+        batch_size: Windows per call of the network.
+        streams: Calls at once, each in a thread of its own.
+        threads: CPU threads of each call. Streams of one thread each never wait for one another, so on a CPU two of
+            them are faster than one with two threads, and leave no core idle beside other work.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = 2
+    streams: int = 1
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """Windows, with the pixels of those N that hold any.
+class Part:
+    """A finished block.
 
     Attributes:
-        windows: All of them, in grid order.
-        filled: Which of them have a valid pixel.
-        inputs: Scaled pixels, (N, bands, size, size).
-        valid: (N, size, size).
+        block: Where it lies.
+        pixels: Encoded probabilities, uint8 of shape (rows, cols).
     """
 
-    windows: list[Window]
-    filled: list[bool]
-    inputs: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+    block: Block
+    pixels: NDArray[np.uint8]
 
 
-def predict_strips(
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A window, and the number of the run that it is computed for."""
+
+    run: int
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A window with its pixels, (bands, size, size) and (size, size); None where it holds nothing wanted."""
+
+    place: _Place
+    pixels: Tensor | None = None
+    valid: Tensor | None = None
+
+
+_Predicted = tuple[_Seen, Tensor | None]
+
+
+def predict_blocks(
     scene: Scene,
     grid: Grid,
-    contract: Contract,
+    runs: Sequence[Sequence[Block]],
     network: Network,
+    pace: Pace,
     *,
-    batch_size: int,
+    area: Area | None = None,
     track: Track = silent,
-) -> Iterator[Strip]:
-    """Predict a scene from the top down.
+) -> Iterator[Part]:
+    """Predict blocks of a scene.
 
-    Windows are read and scaled in threads while the network computes. Windows without a valid pixel never reach it.
-    Memory holds one height of windows over the scene's width and a few batches.
+    Windows are read in threads while the network computes, and blended and encoded where it computes. Windows
+    without a valid pixel never reach it. Memory holds one height of windows over the blocks' width, a block and a
+    few batches.
 
     Args:
-        scene: At the resolution of the contract.
+        scene: At the resolution of the network.
         grid: The windows over it.
-        contract: How pixels are scaled.
+        runs: Blocks that stand one below the other, without gaps; windows that lie in several blocks of a run are
+            computed once.
         network: What to run.
-        batch_size: Windows per call of the network.
+        pace: How.
+        area: What of the scene is wanted; None wants all. Other pixels become nodata.
         track: Shows progress, window by window.
 
     Yields:
-        Finished rows, without gaps; values are probabilities in 0..1.
+        The blocks, in their order.
     """
-    stitcher = Stitcher(grid, BlendWeights.of(grid))
-    batches = _read_ahead(scene, contract, _batched(grid, batch_size))
-    for window, probability, valid in track(_forward(batches, network), "Predicting", len(grid)):
-        strip = stitcher.skip(window) if probability is None else stitcher.add(window, probability, valid)
+    wholes = [Block(run[0].row, run[0].col, sum(block.rows for block in run), run[0].cols) for run in runs]
+    touching = [grid.touching(whole) for whole in wholes]
+    places = (
+        _Place(number, Window(row, col, grid.size))
+        for number, (rows, cols) in enumerate(touching)
+        for row in rows
+        for col in cols
+    )
+    total = sum(len(rows) * len(cols) for rows, cols in touching)
+    with _one_thread():
+        predicted = track(_forward(_read(scene, places, pace, area), network, pace), "Predicting", total)
+        for number, group in groupby(predicted, key=lambda pair: pair[0].place.run):
+            for part in _parts(runs[number], _stitched(group, Stitcher(grid, wholes[number], pace.device))):
+                if area is not None:
+                    block = part.block
+                    part.pixels[~area.mask(block.row, block.col, block.rows, block.cols)] = NODATA
+                yield part
+
+
+def _read(scene: Scene, places: Iterable[_Place], pace: Pace, area: Area | None) -> Iterator[_Seen]:
+    def load(neighbours: list[_Place]) -> list[_Seen]:
+        if area is not None and not any(area.touches(place.window) for place in neighbours):
+            return [_Seen(place) for place in neighbours]
+        return _load(scene, neighbours, pace.device)
+
+    # A resampled pixel may differ in its last bit with the rectangle that it is read in.
+    longest = 1 if scene.resampled or area is not None else pace.batch_size
+    for loaded in map_ahead(load, _neighbours(places, longest), threads=_READERS, ahead=_READ_AHEAD):
+        yield from loaded
+
+
+def _load(scene: Scene, neighbours: list[_Place], device: torch.device) -> list[_Seen]:
+    """Read windows of one row in one go, bring them to the device, and cut them there."""
+    first, last = neighbours[0].window, neighbours[-1].window
+    pixels, valid = scene.read_block(Block(first.row, first.col, first.size, last.col + last.size - first.col))
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+    on_device, known = _upload(pixels, device), _upload(valid, device)
+    seen = []
+    for place in neighbours:
+        cols = slice(place.window.col - first.col, place.window.col - first.col + first.size)
+        filled = bool(valid[:, cols].any())
+        seen.append(_Seen(place, on_device[..., cols], known[:, cols]) if filled else _Seen(place))
+    return seen
+
+
+def _upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _forward(seen: Iterable[_Seen], network: Network, pace: Pace) -> Iterator[_Predicted]:
+    """Yield every window in its order, with its probability where it holds anything."""
+
+    def predict(batch: list[_Seen]) -> list[_Predicted]:
+        torch.set_num_threads(pace.threads)
+        filled = [(one.pixels, one.valid) for one in batch if one.pixels is not None and one.valid is not None]
+        if not filled:
+            return [(one, None) for one in batch]
+        pixels, valid = zip(*filled, strict=True)
+        with torch.inference_mode():
+            probabilities = iter(network(torch.stack(pixels), torch.stack(valid)))
+        return [(one, None if one.pixels is None else next(probabilities)) for one in batch]
+
+    batches = _batched(seen, pace.batch_size)
+    for predicted in map_ahead(predict, batches, threads=pace.streams, ahead=pace.streams + 1):
+        yield from predicted
+
+
+def _stitched(predicted: Iterable[_Predicted], stitcher: Stitcher) -> Iterator[Strip]:
+    for seen, probability in predicted:
+        if probability is None:
+            strip = stitcher.skip(seen.place.window)
+        else:
+            strip = stitcher.add(seen.place.window, probability, seen.valid)
         if strip is not None:
             yield strip
     strip = stitcher.finish()
@@ -73,45 +196,56 @@ def predict_strips(
         yield strip
 
 
-_Predicted = tuple[Window, NDArray[np.float32] | None, NDArray[np.bool_] | None]
+def _parts(run: Sequence[Block], strips: Iterable[Strip]) -> Iterator[Part]:
+    """Encode strips and lay them into blocks."""
+    blocks = iter(run)
+    block = next(blocks)
+    pixels = np.empty((block.rows, block.cols), np.uint8)
+    for strip in strips:
+        encoded = encode(strip.values, strip.valid).cpu().numpy()
+        row = strip.row
+        while len(encoded):
+            count = min(len(encoded), block.row + block.rows - row)
+            pixels[row - block.row :][:count] = encoded[:count]
+            encoded, row = encoded[count:], row + count
+            if row == block.row + block.rows:
+                yield Part(block, pixels)
+                block = next(blocks, block)
+                pixels = np.empty((block.rows, block.cols), np.uint8)
 
 
-def _forward(batches: Iterable[_Batch], network: Network) -> Iterator[_Predicted]:
-    """Yield every window of the grid in its order, without probability where it holds nothing."""
-    for batch in batches:
-        probabilities = iter(network(batch.inputs) if any(batch.filled) else ())
-        valid = iter(batch.valid)
-        for window, filled in zip(batch.windows, batch.filled, strict=True):
-            yield (window, next(probabilities), next(valid)) if filled else (window, None, None)
+def _neighbours(places: Iterable[_Place], longest: int) -> Iterator[list[_Place]]:
+    """Group windows of one run and one row."""
+    group: list[_Place] = []
+    for place in places:
+        if group and (len(group) == longest or (place.run, place.window.row) != (group[0].run, group[0].window.row)):
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
 
 
-def _read_ahead(scene: Scene, contract: Contract, batches: Iterator[list[Window]]) -> Iterator[_Batch]:
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="reader") as readers:
-        pending: deque[Future[_Batch]] = deque()
-        try:
-            for windows in batches:
-                pending.append(readers.submit(_read_batch, scene, contract, windows))
-                if len(pending) > _BATCHES_AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _read_batch(scene: Scene, contract: Contract, windows: list[Window]) -> _Batch:
-    read = [scene.read(window) for window in windows]
-    filled = [bool(valid.any()) for _, valid in read]
-    if not any(filled):
-        return _Batch(windows, filled, np.empty(0, np.float32), np.empty(0, np.bool_))
-    inputs = contract.scale(np.stack([pixels for pixels, valid in read if valid.any()]))
-    valid = np.stack([valid for _, valid in read if valid.any()])
-    inputs *= valid[:, None]
-    return _Batch(windows, filled, inputs, valid)
-
-
-def _batched(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
-    iterator = iter(windows)
-    while batch := list(islice(iterator, size)):
+def _batched(seen: Iterable[_Seen], size: int) -> Iterator[list[_Seen]]:
+    """Group windows so that each group has so many that hold anything; the last may have fewer."""
+    batch: list[_Seen] = []
+    filled = 0
+    for one in seen:
+        batch.append(one)
+        filled += one.pixels is not None
+        if filled == size or len(batch) > 64 * size:
+            yield batch
+            batch, filled = [], 0
+    if batch:
         yield batch
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let the calling thread blend with one CPU thread: more would spin against those of the network."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,55 +1,29 @@
 """The main job: from a scene to a probability raster and to footprints."""
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from buildseg import __version__
-from buildseg.contract import Contract
-from buildseg.devices import resolve_device
-from buildseg.footprints import VectorizeOptions, check_format, vectorize, write_footprints
+import geopandas
+
+from buildseg.footprints import VectorizeOptions, check_format, write_footprints
 from buildseg.model_file import Model
-from buildseg.prediction.conform import InputOptions, open_scene
-from buildseg.prediction.engine import predict_strips
-from buildseg.prediction.torch_network import TorchNetwork
-from buildseg.probability import encode, probability_profile
+from buildseg.prediction.following import FootprintFollower
+from buildseg.prediction.job import Job, Request, fingerprint, opened_job
+from buildseg.prediction.local import Finished, LocalPredictor
+from buildseg.prediction.options import PredictOptions
+from buildseg.prediction.parts import PartStore, opened_folder
 from buildseg.progress import Track, silent
-from tiling import Grid, RasterProfile, RasterWriter, Scene, Strip, overlap_pixels, plain_raster, written_raster
+from tiling import Block
 from tiling.errors import OptionError
-from tiling.output import check_writable, scratch_file
+from tiling.output import check_writable
+from tiling.raster import write_cog
 
-_BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """How a scene is predicted.
-
-    Attributes:
-        window: Side of the windows in pixels; None takes the model's.
-        overlap: Fraction of a window that neighbours share, 0 up to 1.
-        batch_size: Windows per step; None takes what suits the device.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ... or ``mps``.
-        input: What the scene's file does not say.
-
-    Raises:
-        OptionError: A value is out of range.
-    """
-
-    window: int | None = None
-    overlap: float = 0.25
-    batch_size: int | None = None
-    device: str = "auto"
-    input: InputOptions = field(default_factory=InputOptions)
-
-    def __post_init__(self) -> None:
-        if self.window is not None and self.window < 64:
-            raise OptionError(f"--window {self.window} is too small for the networks; use 64 or more")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"--batch-size {self.batch_size} is out of range; give 1 or more")
-        overlap_pixels(64, self.overlap)
+if TYPE_CHECKING:
+    from buildseg.area_of_interest import AreaOfInterest
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +31,28 @@ class Outputs:
     """Where results go.
 
     Attributes:
-        footprints: File whose extension chooses the format.
+        footprints: File whose extension chooses the format; None draws none.
         probability: File to keep the probability raster in; None keeps it only as long as it is needed.
         overwrite: Whether files that exist may be replaced.
+        resume: Whether to go on with what a run that was cut off has finished.
+
+    Raises:
+        OptionError: There is neither output.
     """
 
-    footprints: Path
+    footprints: Path | None
     probability: Path | None = None
     overwrite: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.written:
+            raise OptionError("nothing would be written; give --out, --probability or both")
+
+    @property
+    def written(self) -> list[Path]:
+        """The files that come of it."""
+        return [target for target in (self.footprints, self.probability) if target is not None]
 
     def check(self, scene: str | Path) -> None:
         """Refuse what cannot or must not be written, before any work is done.
@@ -76,21 +64,12 @@ class Outputs:
             OptionError: The format is unknown, or both outputs are one file.
             OutputError: An output exists, is the scene itself, or its folder is missing or read-only.
         """
-        check_format(self.footprints)
-        written = [self.footprints] if self.probability is None else [self.footprints, self.probability]
-        for target in written:
+        if self.footprints is not None:
+            check_format(self.footprints)
+        for target in self.written:
             check_writable(target, overwrite=self.overwrite, scene=scene)
-        if len({target.absolute() for target in written}) < len(written):
+        if len({target.absolute() for target in self.written}) < len(self.written):
             raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
-
-    @contextmanager
-    def raster(self, profile: RasterProfile) -> Iterator[tuple[Path, AbstractContextManager[RasterWriter]]]:
-        """Yield the file of the probability raster, for as long as it is needed, and its writer."""
-        if self.probability is not None:
-            yield self.probability, written_raster(self.probability, profile, overwrite=self.overwrite)
-            return
-        with scratch_file(self.footprints.with_suffix(".tif")) as passing:
-            yield passing, plain_raster(passing, profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +80,55 @@ class PredictResult:
         width: Columns of the scene at the resolution it was predicted at.
         height: Its rows.
         gsd: Metres per pixel of that.
-        buildings: Footprints written.
+        buildings: Footprints found; None where none were asked for.
         seconds: From opening the scene to the finished file.
+        resumed: Share of the blocks that an earlier run had finished.
     """
 
     width: int
     height: int
     gsd: float
-    buildings: int
+    buildings: int | None
     seconds: float
+    resumed: float = 0.0
 
     @property
     def megapixels_per_second(self) -> float:
         """Pixels of the scene, nodata included, over the time."""
         return self.width * self.height / 1e6 / self.seconds
 
+    def __str__(self) -> str:
+        found = "" if self.buildings is None else f"{self.buildings} buildings in "
+        resumed = f", {self.resumed:.0%} of it from an earlier run" if self.resumed else ""
+        return (
+            f"{found}{self.width} x {self.height} pixels of {self.gsd:.2g} m, {self.seconds:.1f} s "
+            f"({self.megapixels_per_second:.2f} megapixels/s){resumed}"
+        )
+
+
+class Predictor(Protocol):
+    """Models made ready, on this machine or on others."""
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """What the probabilities are the mean of."""
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic: fp32, bf16 or fp16."""
+
+    def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterable[Finished]:
+        """Predict blocks of a scene, in any order."""
+
 
 def predict(
     path: str | Path,
     outputs: Outputs,
-    model: Model,
+    models: Model | Sequence[Model],
     options: PredictOptions | None = None,
     polygons: VectorizeOptions | None = None,
     *,
+    area: "AreaOfInterest | None" = None,
     track: Track = silent,
 ) -> PredictResult:
     """Predict a scene of any size and write its building footprints.
@@ -131,50 +136,82 @@ def predict(
     Args:
         path: The scene: a path, URL or GDAL dataset name.
         outputs: Where results go.
-        model: What to run.
+        models: What to run; probabilities of several are averaged.
         options: How to predict.
         polygons: How to turn probabilities into footprints.
+        area: Where to look; None looks everywhere.
         track: Shows progress.
 
     Raises:
         SceneError: The scene cannot be read.
         ContractError: It does not meet the model's contract.
         OptionError: An option does not fit, or the device is not there.
-        OutputError: An output exists or cannot be written.
+        OutputError: An output exists or cannot be written, or parts of another job stand beside it.
     """
-    options, polygons = options or PredictOptions(), polygons or VectorizeOptions()
+    options = options or PredictOptions()
     outputs.check(path)
-    device = resolve_device(options.device)
+    predictor = LocalPredictor([models] if isinstance(models, Model) else models, options)
+    result = predict_with(predictor, Request(str(path), area), outputs, options, polygons, track=track)
+    if result is None:
+        raise OptionError(f"--aoi: the area does not touch {path}; check its CRS and place")
+    return result
+
+
+def predict_with(
+    predictor: Predictor,
+    request: Request,
+    outputs: Outputs,
+    options: PredictOptions,
+    polygons: VectorizeOptions | None = None,
+    *,
+    track: Track = silent,
+) -> PredictResult | None:
+    """Predict a scene with models that are ready: see `predict`.
+
+    Returns:
+        What was done; None, with nothing written, if the scene does not touch the area that is asked for.
+    """
+    outputs.check(request.path)
     started = time.monotonic()
-    scene, contract = open_scene(path, model.card.contract, options.input)
-    with scene, outputs.raster(_profile(scene, model)) as (raster, writing):
-        with writing as writer:
-            for strip in _strips(scene, contract, TorchNetwork(model, device), options, track):
-                writer.write(encode(strip.values, strip.valid))
-        footprints = vectorize(raster, polygons, track=track)
-    write_footprints(footprints, outputs.footprints, overwrite=outputs.overwrite)
-    return PredictResult(
-        width=scene.width,
-        height=scene.height,
-        gsd=(scene.gsd[0] * scene.gsd[1]) ** 0.5,
-        buildings=len(footprints),
-        seconds=time.monotonic() - started,
-    )
+    with opened_job(request, predictor.models, options) as job:
+        if job.area is not None and job.area.empty:
+            return None
+        words = fingerprint(job, predictor.models, options, predictor.precision)
+        with opened_folder(outputs.written[0], words, resume=outputs.resume, overwrite=outputs.overwrite) as folder:
+            store = PartStore(folder, job.profile(predictor.models), job.blocks)
+            done = store.finished()
+            wanted = (polygons or VectorizeOptions()) if outputs.footprints else None
+            footprints = _finish(predictor, job, store, done, wanted, track)
+            if outputs.probability is not None:
+                write_cog(store.mosaic(), outputs.probability, overwrite=outputs.overwrite)
+            if outputs.footprints is not None and footprints is not None:
+                write_footprints(footprints, outputs.footprints, overwrite=outputs.overwrite)
+        return PredictResult(
+            width=job.scene.width,
+            height=job.scene.height,
+            gsd=(job.scene.gsd[0] * job.scene.gsd[1]) ** 0.5,
+            buildings=None if footprints is None else len(footprints),
+            seconds=time.monotonic() - started,
+            resumed=len(done) / len(job.blocks),
+        )
 
 
-def _strips(
-    scene: Scene, contract: Contract, network: TorchNetwork, options: PredictOptions, track: Track
-) -> Iterator[Strip]:
-    size = options.window or contract.window
-    grid = Grid(scene.height, scene.width, size, overlap_pixels(size, options.overlap))
-    batch_size = options.batch_size or _BATCH_SIZE[network.device.type]
-    return predict_strips(scene, grid, contract, network, batch_size=batch_size, track=track)
-
-
-def _profile(scene: Scene, model: Model) -> RasterProfile:
-    tags = {
-        "BUILDSEG_VERSION": __version__,
-        "BUILDSEG_SCENE": scene.path,
-        "BUILDSEG_NETWORK": str(model.card.architecture["name"]),
-    }
-    return probability_profile(scene.height, scene.width, scene.crs, scene.transform, tags)
+def _finish(
+    predictor: Predictor,
+    job: Job,
+    store: PartStore,
+    done: set[Block],
+    polygons: VectorizeOptions | None,
+    track: Track,
+) -> geopandas.GeoDataFrame | None:
+    """Finish all blocks, and draw footprints as far as they are there."""
+    clip = job.area.geometry if job.area else None
+    follower = FootprintFollower(store.mosaic(), job.blocks, polygons, clip) if polygons else None
+    with follower or nullcontext():
+        if follower:
+            follower.finished(done)
+        for finished in predictor.finish(job, [block for block in job.blocks if block not in done], track):
+            store.keep(finished.block, finished.content)
+            if follower:
+                follower.finished([finished.block])
+        return follower.table(track) if follower else None

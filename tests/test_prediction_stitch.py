@@ -1,13 +1,12 @@
 """The stitcher: the naive sum over full arrays, in one band of windows."""
 
-import tracemalloc
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildseg.prediction.stitch import Stitcher
 from tests.test_tiling_grid import grids
-from tiling import BlendWeights, Grid, Stitcher
+from tiling import BlendWeights, Grid
 
 
 def naive(grid, weights, windows):

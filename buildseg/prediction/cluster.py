@@ -1,0 +1,180 @@
+"""Predicts blocks on the workers of a Dask cluster."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import cast
+
+from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin, as_completed, get_worker
+
+from buildseg.model_file import Model
+from buildseg.prediction.job import Job, Request, opened_job, runs_of
+from buildseg.prediction.local import Finished, LocalPredictor
+from buildseg.prediction.options import PredictOptions
+from buildseg.progress import Track, silent
+from tiling import Block
+from tiling.errors import OptionError, SceneError
+
+_PLUGIN = "buildseg"
+_LONGEST_RUN = 4
+_TASKS_PER_WORKER = 2
+
+
+class ClusterPredictor:
+    """Models made ready on the workers of a cluster; scenes must be reachable from them under the same name.
+
+    Every worker keeps the models, workers that join later included. A worker that is lost has its blocks done by
+    another.
+
+    Args:
+        client: Connected to a scheduler with at least one worker.
+        models: At least one; their probabilities are averaged.
+        options: How to predict; the device is chosen on each worker.
+
+    Raises:
+        OptionError: No worker came, or one lacks the device or its arithmetic.
+    """
+
+    def __init__(self, client: Client, models: Sequence[Model], options: PredictOptions) -> None:
+        self.models = models
+        self._client = client
+        client.register_plugin(_ReadyModels(models, options), name=_PLUGIN)
+        self.precision: str = client.submit(_precision, pure=False).result()
+
+    def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
+        """Predict blocks of a scene.
+
+        Args:
+            job: The scene, opened for the same models.
+            blocks: Some of its blocks, in its order.
+            track: Shows progress, task by task.
+
+        Yields:
+            The blocks, as they are finished.
+
+        Raises:
+            SceneError: A worker cannot read the scene, or sees another one under its name.
+        """
+        workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        runs = _divided(runs_of(blocks), workers)
+        waiting = iter(runs)
+        shown = (job.scene.width, job.scene.height, job.looks())
+
+        def submit(run: list[Block]) -> Future[list[Finished]]:
+            return self._client.submit(_finish_run, job.request, shown, run, pure=False)
+
+        first = [submit(run) for run in islice(waiting, workers * _TASKS_PER_WORKER)]
+        done = as_completed(first, loop=self._client.loop)
+        try:
+            for future in track(done, "Predicting", len(runs)):
+                yield from future.result()
+                future.release()
+                done.update(submit(run) for run in islice(waiting, 1))
+        finally:
+            self._client.cancel(list(done.futures))
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Client]:
+    """Connect to a running cluster.
+
+    Args:
+        scheduler: Its address, such as tcp://scheduler:8786.
+
+    Raises:
+        OptionError: Nothing answers there, or it has no workers.
+    """
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise OptionError(
+            f"--dask {scheduler}: no scheduler answers ({error}); start one with: dask scheduler"
+        ) from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise OptionError(
+                f"--dask {scheduler}: the cluster has no workers; start some with: dask worker {scheduler}"
+            )
+        yield client
+
+
+@contextmanager
+def local_cluster(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]:
+    """Start workers on this machine, each a process of its own.
+
+    Args:
+        workers: How many, where no devices are named.
+        devices: CUDA devices, one worker for each.
+
+    Yields:
+        A client of it.
+    """
+    count = len(devices) or workers
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    seen = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}] * count
+    common = {"nthreads": 1, "host": "127.0.0.1", "dashboard": False, "silence_logs": logging.WARNING}
+    specs = {
+        number: {"cls": Nanny, "options": {**common, "env": {**environment, **own}}} for number, own in enumerate(seen)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    with (
+        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.WARNING) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(count, timeout=120)
+        yield client
+
+
+def _divided(runs: Sequence[list[Block]], workers: int) -> list[list[Block]]:
+    """Cut runs so that every worker has some, and not more than one in four windows is computed twice."""
+    blocks = sum(map(len, runs))
+    length = max(1, min(_LONGEST_RUN, blocks // (workers * _TASKS_PER_WORKER)))
+    return [run[start : start + length] for run in runs for start in range(0, len(run), length)]
+
+
+class _ReadyModels(WorkerPlugin):
+    """Keeps the models, and the scene that is worked on, in a worker."""
+
+    def __init__(self, models: Sequence[Model], options: PredictOptions) -> None:
+        self._models = models
+        self._options = options
+
+    def setup(self, worker: Worker) -> None:
+        self.lock = Lock()
+        self.predictor = LocalPredictor(self._models, self._options)
+        self._request: Request | None = None
+        self._open = ExitStack()
+
+    def job(self, request: Request) -> Job:
+        """Give the scene, opened; it stays open until another is asked for."""
+        if request != self._request:
+            self._open.close()
+            self._job = self._open.enter_context(opened_job(request, self._models, self._options))
+            self._request = request
+        return self._job
+
+    def teardown(self, worker: Worker) -> None:
+        self._open.close()
+
+
+def _plugin() -> _ReadyModels:
+    return cast(_ReadyModels, get_worker().plugins[_PLUGIN])
+
+
+def _precision() -> str:
+    return _plugin().predictor.precision
+
+
+def _finish_run(request: Request, shown: tuple[int, int, str], run: list[Block]) -> list[Finished]:
+    plugin = _plugin()
+    with plugin.lock:
+        job = plugin.job(request)
+        if (job.scene.width, job.scene.height, job.looks()) != shown:
+            raise SceneError(
+                f"{Path(request.path)} is another file on a worker than here; put the scene where all machines see it"
+            )
+        return list(plugin.predictor.finish(job, run))

@@ -1,0 +1,61 @@
+"""Takes batch normalisation out of networks that are only run, not trained."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def fold_batch_norm(network: AnyModule, image: Tensor) -> AnyModule:
+    """Fold batch normalisation into the convolutions before it, which then do both at once.
+
+    What stands before a batch normalisation is seen by running the network once (Jacob et al. 2018, section 3.2, for
+    the arithmetic).
+
+    Args:
+        network: In evaluation mode; it is left as it is.
+        image: Something to run it on, (1, bands, H, W); the smallest size that the network takes is enough.
+
+    Returns:
+        A copy that gives the same results, but for rounding.
+    """
+    network = copy.deepcopy(network)
+    names = {module: name for name, module in network.named_modules()}
+    for convolution, norm in _followed(network, image):
+        _replace(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
+        _replace(network, names[norm], nn.Identity())
+    return network
+
+
+def _followed(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Run the network and see which convolution each batch normalisation takes its input from."""
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    ran: list[nn.Module] = []
+
+    def convolved(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ran.append(module)
+        outputs[id(output)] = (module, output)
+
+    def normalises(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        ran.append(module)
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], module))
+
+    hooks = [m.register_forward_hook(convolved) for m in network.modules() if type(m) is nn.Conv2d]
+    hooks += [m.register_forward_pre_hook(normalises) for m in network.modules() if type(m) is nn.BatchNorm2d]
+    with torch.inference_mode():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    # A module that runs several times, and so behind or before others, stays as it is.
+    return [pair for pair in pairs if ran.count(pair[0]) == ran.count(pair[1]) == 1]
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, module)

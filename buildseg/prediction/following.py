@@ -1,0 +1,88 @@
+"""Draws footprints in a thread while the blocks of a raster are being finished."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import geopandas
+import shapely
+
+from buildseg.footprints import VectorizeOptions
+from buildseg.footprints.ground import find_ground
+from buildseg.footprints.raster import cut_blocks, opened_probability, read_block
+from buildseg.footprints.vectorize import Vectorizer
+from buildseg.progress import Track, silent
+from tiling import Block
+
+
+class FootprintFollower:
+    """Vectorizes a probability raster as far as its blocks are there. Use it as a context manager.
+
+    Args:
+        raster: Probability raster, of which only finished blocks are read.
+        blocks: What it is finished in.
+        options: How footprints are made.
+        clip: What they are cut to, in pixel coordinates; None leaves them whole.
+
+    Raises:
+        OptionError: The raster cannot be brought to the CRS asked for.
+    """
+
+    def __init__(
+        self, raster: Path, blocks: Sequence[Block], options: VectorizeOptions, clip: shapely.Geometry | None = None
+    ) -> None:
+        self._raster = raster
+        with opened_probability(raster) as dataset:
+            self._vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), options, clip)
+            pieces = cut_blocks(dataset.height, dataset.width, options.block)
+        tree = shapely.STRtree([_box(block) for block in blocks])
+        needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
+        self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}
+        self._waited_by: dict[Block, list[Block]] = {block: [] for block in blocks}
+        for piece, block in needed.T:
+            self._waits_for[pieces[piece]].add(blocks[block])
+            self._waited_by[blocks[block]].append(pieces[piece])
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="footprints")
+        self._drawn: list[Future[None]] = []
+
+    def finished(self, blocks: Iterable[Block]) -> None:
+        """Say which blocks can be read from now on."""
+        for block in blocks:
+            for piece in self._waited_by[block]:
+                self._waits_for[piece].discard(block)
+                if not self._waits_for[piece]:
+                    self._drawn.append(self._thread.submit(self._draw, piece))
+
+    def table(self, track: Track = silent) -> geopandas.GeoDataFrame:
+        """Wait for the rest.
+
+        Args:
+            track: Shows the pieces that are drawn.
+
+        Returns:
+            What `buildseg.footprints.vectorize` returns, all blocks being finished.
+
+        Raises:
+            ProbabilityError: A block is damaged.
+        """
+        for drawn in track(self._drawn, "Vectorizing", len(self._drawn)):
+            drawn.result()
+        return self._vectorizer.table()
+
+    def _draw(self, piece: Block) -> None:
+        with opened_probability(self._raster) as dataset:
+            self._vectorizer.add(read_block(dataset, piece), piece)
+
+    def __enter__(self) -> "FootprintFollower":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _box(block: Block) -> shapely.Geometry:
+    """The pixel centres of a block."""
+    return shapely.box(block.col, block.row, block.col + block.cols - 1, block.row + block.rows - 1)

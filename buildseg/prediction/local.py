@@ -1,0 +1,89 @@
+"""Predicts blocks in this process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from buildseg.devices import resolve_device, resolve_precision
+from buildseg.model_file import Model
+from buildseg.prediction.engine import Pace, Part, predict_blocks
+from buildseg.prediction.job import Job, runs_of
+from buildseg.prediction.network import Arithmetic, Ensemble, Network, TorchNetwork, views
+from buildseg.prediction.options import PredictOptions
+from buildseg.prediction.threads import map_ahead
+from buildseg.progress import Track, silent
+from tiling import Block
+from tiling.raster import encode_block
+
+_BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
+_MOST_STREAMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A block that is done.
+
+    Attributes:
+        block: Where it lies.
+        content: Its encoded probabilities as the bytes of a GeoTIFF.
+    """
+
+    block: Block
+    content: bytes
+
+
+class LocalPredictor:
+    """Models made ready for this machine.
+
+    Args:
+        models: At least one; their probabilities are averaged.
+        options: How to predict.
+
+    Raises:
+        OptionError: The device or its arithmetic is not there.
+    """
+
+    def __init__(self, models: Sequence[Model], options: PredictOptions) -> None:
+        machine = options.machine
+        device = resolve_device(machine.device)
+        self.models = models
+        self.precision = resolve_precision(machine.precision, device)
+        shown = views(options.augmentation, options.scales)
+        arithmetic = Arithmetic(self.precision, machine.compiled, shown)
+        self._networks = [TorchNetwork(model, device, arithmetic) for model in models]
+        self.pace = _pace(device, machine.batch_size)
+
+    def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
+        """Predict blocks of a scene.
+
+        Args:
+            job: The scene, opened for the same models.
+            blocks: Some of its blocks, in its order.
+            track: Shows progress, window by window.
+
+        Yields:
+            The blocks, in their order.
+        """
+        profile = job.profile(self.models)
+
+        def encoded(part: Part) -> Finished:
+            return Finished(part.block, encode_block(part.pixels, part.block, profile))
+
+        runs = runs_of(blocks)
+        parts = predict_blocks(job.scene, job.grid, runs, self.network(job), self.pace, area=job.area, track=track)
+        return map_ahead(encoded, parts, threads=1, ahead=1)
+
+    def network(self, job: Job) -> Network:
+        """Give the network that takes the pixels of a scene."""
+        networks = [one.scaling(contract) for one, contract in zip(self._networks, job.contracts, strict=True)]
+        return networks[0] if len(networks) == 1 else Ensemble(networks)
+
+
+def _pace(device: torch.device, batch_size: int | None) -> Pace:
+    batch_size = batch_size or _BATCH_SIZE[device.type]
+    if device.type != "cpu":
+        return Pace(device, batch_size)
+    threads = torch.get_num_threads()
+    streams = min(threads, _MOST_STREAMS)
+    return Pace(device, batch_size, streams, threads // streams)

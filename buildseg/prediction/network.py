@@ -1,0 +1,205 @@
+"""Models as the engine wants them: windows of pixels in, building probabilities out."""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from buildseg.contract import Contract
+from buildseg.model_file import Model
+from buildseg.networks.output import building_probability
+from buildseg.prediction.folding import fold_batch_norm
+from buildseg.prediction.half_precision import to_bfloat16
+from tiling.errors import OptionError
+
+_log = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class Network(Protocol):
+    """What the engine runs."""
+
+    def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
+        """Predict windows.
+
+        Args:
+            pixels: Windows as the scene holds them, (N, bands, size, size), uint8 or float32.
+            valid: Which pixels hold something, bool, (N, size, size).
+
+        Returns:
+            Building probabilities, float32, (N, size, size), 0..1, on the same device.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to show the windows to a network.
+
+    Attributes:
+        scale: How many times finer the network sees them.
+        turns: Quarter turns.
+        mirrored: Whether they are mirrored after turning.
+    """
+
+    scale: float = 1.0
+    turns: int = 0
+    mirrored: bool = False
+
+    def of(self, images: Tensor) -> Tensor:
+        """Show images, (N, bands, H, W)."""
+        if self.scale != 1:
+            images = F.interpolate(images, scale_factor=self.scale, mode="bilinear", antialias=self.scale < 1)
+        images = torch.rot90(images, self.turns, (-2, -1))
+        return images.flip(-1) if self.mirrored else images
+
+    def undo(self, probability: Tensor, size: int) -> Tensor:
+        """Bring probabilities of what was shown, (N, H, W), back to the windows' size and orientation."""
+        if self.mirrored:
+            probability = probability.flip(-1)
+        probability = torch.rot90(probability, -self.turns, (-2, -1))
+        if self.scale != 1:
+            shape = (size, size)
+            probability = F.interpolate(probability[:, None], shape, mode="bilinear", antialias=self.scale > 1)[:, 0]
+        return probability
+
+
+ORIENTATIONS = {
+    "none": ((0, False),),
+    "flips": ((0, False), (0, True), (2, False), (2, True)),
+    "d4": tuple((turns, mirrored) for turns in range(4) for mirrored in (False, True)),
+}
+"""Quarter turns and mirroring, by the name of the test-time augmentation."""
+
+
+def views(augmentation: str, scales: Sequence[float]) -> tuple[View, ...]:
+    """List the ways to show every window.
+
+    Args:
+        augmentation: One of `ORIENTATIONS`.
+        scales: Resolutions relative to the model's.
+    """
+    return tuple(View(scale, *orientation) for scale in scales for orientation in ORIENTATIONS[augmentation])
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How a model is run.
+
+    Attributes:
+        precision: ``fp32``, ``bf16``, or on CUDA ``fp16``.
+        compiled: Whether the network is compiled first, which takes up to a minute.
+        shown: The ways to show each window; their probabilities are averaged.
+    """
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compiled: bool = False
+    shown: tuple[View, ...] = (View(),)
+
+
+class TorchNetwork:
+    """Runs a model on a device, in channels-last memory.
+
+    Where memory does not suffice for a batch, it is halved, this one and those to come. Where float16 overflows,
+    the batch is computed again in float32.
+
+    Args:
+        model: Of any number of classes; its network is copied, in a form that only predicts.
+        device: Where to run.
+        arithmetic: How.
+    """
+
+    def __init__(self, model: Model, device: torch.device, arithmetic: Arithmetic | None = None) -> None:
+        arithmetic = arithmetic or Arithmetic()
+        self._device = device
+        self._shown = arithmetic.shown
+        self._mixed = torch.autocast(device.type, enabled=False)
+        self._dtype = torch.float32
+        self._most: int | None = None
+        network = model.network.eval()
+        smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
+        network = fold_batch_norm(network, smallest)
+        if device.type == "cuda" and arithmetic.precision != "fp32":
+            half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
+            self._mixed = torch.autocast("cuda", half, cache_enabled=False)
+        elif arithmetic.precision == "bf16":
+            self._dtype = torch.bfloat16
+            network = to_bfloat16(network)
+        self._network: Callable[[Tensor], Tensor] = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if arithmetic.compiled:
+            self._network = torch.compile(self._network)
+        self._scale_as(model.card.contract)
+
+    def scaling(self, contract: Contract) -> "TorchNetwork":
+        """Give the same network with pixels scaled by another contract, such as a scene's own statistics."""
+        other = copy.copy(self)
+        other._scale_as(contract)
+        return other
+
+    def _scale_as(self, contract: Contract) -> None:
+        self._mean = torch.tensor(contract.mean, device=self._device)[:, None, None]
+        self._spread = torch.tensor(contract.std, device=self._device).clamp_min(1e-6)[:, None, None]
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
+        """Predict windows: see `Network`.
+
+        Raises:
+            OptionError: Not even one window fits into memory.
+        """
+        if self._most and len(pixels) > self._most:
+            parts = zip(torch.split(pixels, self._most), torch.split(valid, self._most), strict=True)
+            return torch.cat([self(*part) for part in parts])
+        try:
+            return self._predict(pixels, valid)
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise
+        self._most = max(1, len(pixels) // 2)
+        if len(pixels) == 1:
+            side = pixels.shape[-1]
+            raise OptionError(f"--window {side}: not even one such window fits into memory; try --window {side // 2}")
+        if pixels.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _log.warning("%d windows at once do not fit into memory: going on with %d", len(pixels), self._most)
+        return self(pixels, valid)
+
+    def _predict(self, pixels: Tensor, valid: Tensor) -> Tensor:
+        images = (pixels - self._mean).div_(self._spread)
+        if not valid.all():
+            images *= valid[:, None]
+        total = torch.zeros(valid.shape, device=pixels.device)
+        for view in self._shown:
+            total += view.undo(self._probability(view.of(images)), pixels.shape[-1])
+        return total / len(self._shown)
+
+    def _probability(self, images: Tensor) -> Tensor:
+        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        with self._mixed:
+            logits = self._network(images)
+        if logits.dtype == torch.float16 and not logits.isfinite().all():
+            logits = self._network(images)
+        return building_probability(logits)
+
+
+class Ensemble:
+    """The mean of several networks.
+
+    Args:
+        networks: At least one.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = networks
+
+    def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
+        """Predict windows: see `Network`."""
+        total = self._networks[0](pixels, valid)
+        for network in self._networks[1:]:
+            total = total + network(pixels, valid)
+        return total / len(self._networks)

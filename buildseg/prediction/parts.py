@@ -1,0 +1,167 @@
+"""The folder of finished parts: what a run has done so far, safe from a kill at any moment."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import rasterio
+from filelock import FileLock, Timeout
+from rasterio.errors import RasterioError
+
+from tiling import Block, RasterProfile
+from tiling.errors import OutputError
+from tiling.output import scratch_file
+from tiling.raster import check_end, mosaic_of_blocks, writing_to
+
+_log = logging.getLogger(__name__)
+_JOB = "job.json"
+_LOCK = "lock"
+_MOSAIC = "probability.vrt"
+
+
+class PartStore:
+    """Keeps the parts of one raster in a folder; a part is there as a whole or not at all.
+
+    Args:
+        folder: An existing folder.
+        profile: The raster that the parts make up.
+        blocks: All of its blocks.
+    """
+
+    def __init__(self, folder: Path, profile: RasterProfile, blocks: Sequence[Block]) -> None:
+        self.folder = folder
+        self.blocks = blocks
+        self._profile = profile
+
+    def keep(self, block: Block, content: bytes) -> None:
+        """Save a part.
+
+        Args:
+            block: Where it lies.
+            content: From `encode_block`.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        target = self._path(block)
+        with writing_to(target), scratch_file(target) as partial:
+            partial.write_bytes(content)
+            partial.replace(target)
+
+    def finished(self) -> set[Block]:
+        """Find the blocks whose parts are there and whole; a part that a power cut left damaged is removed."""
+        return {block for block in self.blocks if self._path(block).exists() and self._whole(block)}
+
+    def _whole(self, block: Block) -> bool:
+        path = self._path(block)
+        try:
+            check_end(path)
+            with rasterio.open(path) as dataset:
+                whole = (dataset.height, dataset.width) == (block.rows, block.cols)
+        except RasterioError:
+            whole = False
+        if not whole:
+            path.unlink()
+        return whole
+
+    def mosaic(self) -> Path:
+        """Lay a virtual raster over the parts, those to come included.
+
+        Returns:
+            A file that GDAL opens; only where parts are there can pixels be read from it.
+        """
+        path = self.folder / _MOSAIC
+        names = {block: self._path(block).name for block in self.blocks}
+        path.write_text(mosaic_of_blocks(names, self._profile), encoding="utf-8")
+        return path
+
+    def _path(self, block: Block) -> Path:
+        return self.folder / f"row{block.row}_col{block.col}.tif"
+
+
+@contextmanager
+def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Open the folder of parts that belongs to an output: a new one, or that of a run that was cut off.
+
+    It is removed when the block succeeds, and when it fails with no part in it.
+
+    Args:
+        output: The file that the parts are for; the folder stands beside it.
+        job: All that the parts depend on, in words, by name.
+        resume: Whether to go on with what is there.
+        overwrite: Whether what is there may be thrown away instead.
+
+    Yields:
+        The folder, which no other process uses.
+
+    Raises:
+        OutputError: Parts of another job are there, or parts that nobody asked to go on with, or the folder cannot
+            be made or is in use.
+    """
+    folder = output.with_name(f"{output.name}.parts")
+    with writing_to(folder):
+        folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            f"{folder} is in use by another buildseg; wait for it, or choose another name for the output"
+        ) from error
+    try:
+        _settle(folder, job, resume=resume, overwrite=overwrite)
+        try:
+            yield folder
+        except BaseException:
+            _tidy(folder)
+            raise
+        _remove(folder)
+    finally:
+        lock.release()
+
+
+def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:
+    record = folder / _JOB
+    parts = len(list(folder.glob("row*.tif")))
+    if parts and not resume and not overwrite:
+        raise OutputError(
+            f"{folder} holds {parts} finished parts of a run that was cut off; add --resume to go on with it, or "
+            "--overwrite to start again"
+        )
+    if parts and resume:
+        _check_same(folder, json.loads(record.read_text(encoding="utf-8")), job)
+        return
+    for leftover in folder.iterdir():
+        if leftover.name != _LOCK:
+            leftover.unlink()
+    with writing_to(record), scratch_file(record) as partial:
+        partial.write_text(json.dumps(dict(job), indent=1), encoding="utf-8")
+        partial.replace(record)
+
+
+def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        said = "; ".join(
+            f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'gone')}" for name in changed
+        )
+        raise OutputError(
+            f"{folder} holds parts of another job ({said}); run it as before, or start again with --overwrite instead "
+            "of --resume"
+        )
+
+
+def _tidy(folder: Path) -> None:
+    """Remove a folder without parts; say where those of a run that was cut off are."""
+    parts = len(list(folder.glob("row*.tif")))
+    if parts:
+        _log.warning("%d finished parts are kept in %s: go on with --resume", parts, folder)
+    else:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

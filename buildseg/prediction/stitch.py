@@ -1,0 +1,106 @@
+"""Joins the probabilities of overlapping windows into rows of a block, one height of windows at a time."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiling import BlendWeights, Block, Grid, Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """Finished rows of a block.
+
+    Attributes:
+        row: First row, of the scene.
+        values: Blended values, float32 of shape (rows, block's cols).
+        valid: Which pixels some window knew to be valid, bool of the same shape.
+    """
+
+    row: int
+    values: Tensor
+    valid: Tensor
+
+
+class Stitcher:
+    """Blends windows that come in grid order, on the device they are on; holds one height of windows and no more.
+
+    What of a window lies outside the block is left out. Windows may be left out too: where none came, values are 0
+    and nothing is valid.
+
+    Args:
+        grid: The windows to expect.
+        block: The rectangle of the scene to fill.
+        device: Where the windows' values are.
+    """
+
+    def __init__(self, grid: Grid, block: Block, device: torch.device) -> None:
+        weights = BlendWeights.of(grid)
+        self._block = block
+        self._rows = {start: torch.from_numpy(weight).to(device) for start, weight in weights.rows.items()}
+        self._cols = {start: torch.from_numpy(weight).to(device) for start, weight in weights.cols.items()}
+        shape = (min(grid.size, block.rows), block.cols)
+        self._values = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._valid = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._first = block.row
+
+    def add(self, window: Window, values: Tensor, valid: Tensor | None = None) -> Strip | None:
+        """Take the next window.
+
+        Args:
+            window: A window of the grid that touches the block, not before the last one in grid order.
+            values: float32 of shape (size, size).
+            valid: bool of the same shape; all of it where left out.
+
+        Returns:
+            The rows that no later window can change, or None.
+        """
+        block = self._block
+        strip = self.skip(window)
+        top, left = self._first, max(window.col, block.col)
+        bottom = min(window.row + window.size, block.row + block.rows)
+        right = min(window.col + window.size, block.col + block.cols)
+        here = (slice(0, bottom - top), slice(left - block.col, right - block.col))
+        rows, cols = slice(top - window.row, bottom - window.row), slice(left - window.col, right - window.col)
+        weights = torch.outer(self._rows[window.row][rows], self._cols[window.col][cols])
+        self._values[here].addcmul_(values[rows, cols], weights)
+        self._valid[here] |= True if valid is None else valid[rows, cols]
+        return strip
+
+    def skip(self, window: Window) -> Strip | None:
+        """Pass over a window that is left out, so that rows do not pile up where nothing comes.
+
+        Args:
+            window: As for `add`.
+
+        Returns:
+            The rows that no later window can change, or None.
+        """
+        return self._advance(max(window.row, self._first))
+
+    def finish(self) -> Strip | None:
+        """Give the last rows; the stitcher is done with.
+
+        Returns:
+            All rows that have not been given yet, or None if there are none.
+        """
+        return self._advance(self._block.row + self._block.rows)
+
+    def _advance(self, row: int) -> Strip | None:
+        finished = row - self._first
+        if finished == 0:
+            return None
+        strip = Strip(self._first, _shift(self._values, finished), _shift(self._valid, finished))
+        self._first = row
+        return strip
+
+
+def _shift(buffer: Tensor, rows: int) -> Tensor:
+    """Take the first rows out of a buffer, move the others up and fill with zeros."""
+    taken = buffer.new_zeros((rows, buffer.shape[1]))
+    known, kept = min(rows, len(buffer)), max(0, len(buffer) - rows)
+    taken[:known] = buffer[:known]
+    buffer[:kept] = buffer[rows:].clone()
+    buffer[kept:] = 0
+    return taken
