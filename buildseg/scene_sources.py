@@ -62,7 +62,7 @@ def _find(name: str) -> Iterator[SceneSource]:
             raise SceneError(f"{name} is a folder; name the rasters in it, such as '{Path(name) / '*.tif'}'")
         yield SceneSource(_stem(name), name)
     else:
-        matches = sorted(glob.glob(name, recursive=True), key=_natural)
+        matches = sorted(glob.glob(name, recursive=True), key=_natural)  # noqa: PTH207 - it takes whole paths
         if not matches:
             raise SceneError(f"{name} matches no file; check the folder and the extension")
         for match in matches:

@@ -1,28 +1,63 @@
-"""A web server for tests, on 127.0.0.1: serves a folder with ranges, as object stores do, and counts what it sends."""
+"""A web server for tests, on 127.0.0.1: serves a folder with ranges, as object stores do, and counts what it sends.
 
+It runs in a process of its own: rasterio holds the interpreter's lock while it opens a file, and a server in the same
+process could not answer.
+"""
+
+import json
 import re
+import subprocess
+import sys
 import threading
+import urllib.request
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
-class RangeServer(ThreadingHTTPServer):
-    """Serves a folder at ``url``.
+class Served:
+    """A folder that is served at ``url``."""
 
-    ``sent`` counts bytes of content, ``requests`` lists method, path and status in the order of the answers.
-    ``ranges`` says whether parts of files can be asked for, and ``answers`` holds statuses for the next requests
-    of content, which they get in place of it.
-    """
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
 
+    def _ask(self, path):
+        with urllib.request.urlopen(f"{self.url}/-/{path}") as answer:
+            return json.load(answer)
+
+    def sent(self):
+        """Bytes of content so far."""
+        return self._ask("counts")["sent"]
+
+    def requests(self):
+        """How often each method, path and status has been so far."""
+        return {(method, path, status): count for method, path, status, count in self._ask("counts")["requests"]}
+
+    def fail(self, status, times):
+        """Answer the next requests of content with a status."""
+        self._ask(f"fail/{status}/{times}")
+
+
+@contextmanager
+def serving(folder, *, ranges=True):
+    """Serve a folder as long as the block lasts; without ``ranges``, files come as a whole only."""
+    command = [sys.executable, __file__, str(folder), "ranges" if ranges else "whole"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Served(int(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, folder, *, ranges=True):
+    def __init__(self, folder, ranges):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.ranges = Path(folder), ranges
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.sent, self.requests, self.answers = 0, [], []
+        self.sent, self.requests, self.failures = 0, Counter(), []
         self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
@@ -39,13 +74,29 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def do_GET(self):  # noqa: N802
-        self._answer(with_content=True)
+        if self.path.startswith("/-/"):
+            self._send(200, self._told().encode(), {}, with_content=True)
+        else:
+            self._answer(with_content=True)
+
+    def _told(self):
+        server, words = self.server, self.path.split("/")
+        with server.lock:
+            if words[2] == "fail":
+                server.failures += [int(words[3])] * int(words[4])
+            requests = [(*request, count) for request, count in server.requests.items()]
+            return json.dumps({"sent": server.sent, "requests": requests})
 
     def _answer(self, *, with_content):
-        status, content, headers = self._found(with_content)
         with self.server.lock:
-            self.server.requests.append((self.command, self.path, status))
+            failure = self.server.failures.pop(0) if with_content and self.server.failures else None
+        status, content, headers = (failure, b"", {}) if failure else self._found()
+        with self.server.lock:
+            self.server.requests[self.command, self.path, status] += 1
             self.server.sent += len(content) if with_content else 0
+        self._send(status, content, headers, with_content=with_content)
+
+    def _send(self, status, content, headers, *, with_content):
         self.send_response(status)
         for name, value in {"Content-Length": len(content), **headers}.items():
             self.send_header(name, str(value))
@@ -53,9 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if with_content:
             self.wfile.write(content)
 
-    def _found(self, with_content):
-        if with_content and self.server.answers:
-            return self.server.answers.pop(0), b"", {}
+    def _found(self):
         file = self.server.folder / unquote(urlsplit(self.path).path).lstrip("/")
         if not file.is_file():
             return 404, b"", {}
@@ -71,14 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
 
 
-@contextmanager
-def serving(folder, *, ranges=True):
-    """Serve a folder as long as the block lasts."""
-    with RangeServer(folder, ranges=ranges) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+if __name__ == "__main__":
+    server = _Server(sys.argv[1], sys.argv[2] == "ranges")
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
