@@ -175,10 +175,12 @@ class TorchNetwork:
             images *= valid[:, None]
         total = torch.zeros(valid.shape, device=pixels.device)
         for view in self._shown:
-            total += view.undo(self._probability(view.of(images)), pixels.shape[-1])
+            total += view.undo(self.forward(view.of(images)), pixels.shape[-1])
         return total / len(self._shown)
 
-    def _probability(self, images: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict images that are scaled already, (N, bands, H, W), float32: probabilities, (N, H, W), float32."""
         images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
         with self._mixed:
             logits = self._network(images)
