@@ -1,24 +1,41 @@
-"""The stitcher: the naive sum over full arrays, in one band of windows."""
+"""The stitcher: the naive sum over full arrays, block by block, in one height of windows."""
 
 import numpy as np
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildseg.prediction.stitch import Stitcher
-from tests.test_tiling_grid import grids
-from tiling import BlendWeights, Grid
+from test_tiling_grid import blocks_of, grids
+from tiling import BlendWeights, Block, Grid
+
+CPU = torch.device("cpu")
 
 
-def naive(grid, weights, windows):
+def naive(grid, windows):
     """Sum everything into full arrays: the blended values and validity of (window, values, valid) triples."""
+    weights = BlendWeights.of(grid)
     height, width = max(grid.height, grid.size), max(grid.width, grid.size)
     values, valid = np.zeros((height, width)), np.zeros((height, width), bool)
     for window, pixels, known in windows:
         here = slice(window.row, window.row + grid.size), slice(window.col, window.col + grid.size)
         product = np.outer(weights.rows[window.row].astype(float), weights.cols[window.col].astype(float))
-        values[here] += pixels * product
-        valid[here] |= True if known is None else known
+        values[here] += pixels.numpy() * product
+        valid[here] |= True if known is None else known.numpy()
     return values[: grid.height, : grid.width], valid[: grid.height, : grid.width]
+
+
+def whole(grid):
+    return Block(0, 0, grid.height, grid.width)
+
+
+def slices(block):
+    return slice(block.row, block.row + block.rows), slice(block.col, block.col + block.cols)
+
+
+def touching(grid, block, windows):
+    rows, cols = grid.touching(block)
+    return [item for item in windows if item[0].row in rows and item[0].col in cols]
 
 
 def stitched(stitcher, windows):
@@ -26,107 +43,131 @@ def stitched(stitcher, windows):
     return [strip for strip in strips if strip is not None]
 
 
+def joined(strips):
+    values, valid = (torch.cat([getattr(strip, name) for strip in strips]).numpy() for name in ("values", "valid"))
+    return values, valid
+
+
 @st.composite
 def predictions(draw):
-    """A grid with random values and validity in random windows; the others are left out."""
+    """A grid, a block of it, and random values and validity in random windows; the others are left out."""
     grid = draw(grids(longest=90, largest=30))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     share = draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
     shape = (grid.size, grid.size)
-    return grid, [
-        (window, random.random(shape, np.float32), random.random(shape) < 0.7 if random.random() < 0.8 else None)
+
+    def validity():
+        return torch.from_numpy(random.random(shape) < 0.7) if random.random() < 0.8 else None
+
+    windows = [
+        (window, torch.from_numpy(random.random(shape, np.float32)), validity())
         for window in grid
         if random.random() < share
     ]
+    block = draw(st.one_of(st.just(whole(grid)), blocks_of(grid)))
+    return grid, block, windows
 
 
 @given(predictions())
-def test_equals_the_naive_sum(case):
-    grid, windows = case
-    weights = BlendWeights.of(grid)
-    strips = stitched(Stitcher(grid, weights), windows)
-    values, valid = naive(grid, weights, windows)
-    assert np.abs(np.concatenate([strip.values for strip in strips]) - values).max() <= 1e-6
-    np.testing.assert_array_equal(np.concatenate([strip.valid for strip in strips]), valid)
+def test_every_block_equals_its_part_of_the_naive_sum(case):
+    grid, block, windows = case
+    values, valid = joined(stitched(Stitcher(grid, block, CPU), touching(grid, block, windows)))
+    all_values, all_valid = naive(grid, windows)
+    assert np.abs(values - all_values[slices(block)]).max() <= 1e-6
+    np.testing.assert_array_equal(valid, all_valid[slices(block)])
 
 
 @given(predictions())
-def test_strips_follow_without_gaps_from_first_to_last_row(case):
-    grid, windows = case
-    row = 0
-    for strip in stitched(Stitcher(grid, BlendWeights.of(grid)), windows):
+def test_a_block_has_the_very_values_of_the_whole(case):
+    grid, block, windows = case
+    part = joined(stitched(Stitcher(grid, block, CPU), touching(grid, block, windows)))
+    scene = joined(stitched(Stitcher(grid, whole(grid), CPU), windows))
+    for one, other in zip(part, scene, strict=True):
+        np.testing.assert_array_equal(one, other[slices(block)])
+
+
+@given(predictions(), st.booleans())
+def test_strips_follow_without_gaps_from_first_to_last_row(case, skipping):
+    grid, block, windows = case
+    stitcher, by_window = Stitcher(grid, block, CPU), {item[0]: item for item in windows}
+    rows, cols = grid.touching(block)
+    row = block.row
+    strips = []
+    for window in (window for window in grid if window.row in rows and window.col in cols):
+        if window in by_window:
+            strips.append(stitcher.add(*by_window[window]))
+        elif skipping:
+            strips.append(stitcher.skip(window))
+    for strip in filter(None, [*strips, stitcher.finish()]):
         assert strip.row == row
-        assert strip.values.shape == strip.valid.shape == (len(strip.values), grid.width)
+        assert strip.values.shape == strip.valid.shape == (len(strip.values), block.cols)
         assert len(strip.values) > 0
-        assert (strip.values.dtype, strip.valid.dtype) == (np.float32, np.bool_)
+        assert (strip.values.dtype, strip.valid.dtype) == (torch.float32, torch.bool)
         row += len(strip.values)
-    assert row == grid.height
+    assert row == block.row + block.rows
 
 
-@given(grids(longest=120, largest=30))
-def test_rows_are_given_as_soon_as_no_later_window_covers_them(grid):
-    stitcher = Stitcher(grid, BlendWeights.of(grid))
-    given_out = 0
-    for window in grid:
-        strip = stitcher.add(window, np.ones((grid.size, grid.size), np.float32))
-        given_out += 0 if strip is None else len(strip.values)
-        assert given_out == window.row
+@given(grids(longest=120, largest=30), st.data())
+def test_rows_are_given_as_soon_as_no_later_window_covers_them(grid, data):
+    block = data.draw(blocks_of(grid))
+    stitcher = Stitcher(grid, block, CPU)
+    reached = block.row
+    for window, *_ in touching(grid, block, [(window,) for window in grid]):
+        strip = stitcher.add(window, torch.ones(grid.size, grid.size))
+        reached += 0 if strip is None else len(strip.values)
+        assert reached == max(window.row, block.row)
     last = stitcher.finish()
-    assert given_out + len(last.values) == grid.height
+    assert reached + len(last.values) == block.row + block.rows
     assert stitcher.finish() is None
 
 
 @given(predictions())
 def test_holds_no_more_than_one_height_of_windows(case):
-    grid, windows = case
-    stitcher = Stitcher(grid, BlendWeights.of(grid))
-    for item in windows:
+    grid, block, windows = case
+    stitcher = Stitcher(grid, block, CPU)
+    for item in touching(grid, block, windows):
         stitcher.add(*item)
-        assert len(stitcher._values) == len(stitcher._valid) <= min(grid.size, grid.height)
-
-
-def test_memory_grows_with_the_width_only():
-    def measured(height):
-        grid = Grid(height, 2000, 64, 16)
-        ones = np.ones((64, 64), np.float32)
-        tracemalloc.start()
-        try:
-            stitcher = Stitcher(grid, BlendWeights.of(grid))
-            for window in grid:
-                stitcher.add(window, ones)
-            stitcher.finish()
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    assert measured(4000) < 1.1 * measured(400)
+        for held in (stitcher._values, stitcher._valid):
+            assert held.shape == (min(grid.size, block.rows), block.cols)
+            assert held.untyped_storage().nbytes() == held.numel() * held.itemsize
 
 
 @given(grids(longest=80, largest=40), st.floats(0, 1, width=32))
 def test_a_constant_stays_that_constant(grid, constant):
-    windows = [(window, np.full((grid.size, grid.size), constant, np.float32)) for window in grid]
-    for strip in stitched(Stitcher(grid, BlendWeights.of(grid)), windows):
-        assert np.abs(strip.values - constant).max() <= 1e-6
+    windows = [(window, torch.full((grid.size, grid.size), constant)) for window in grid]
+    for strip in stitched(Stitcher(grid, whole(grid), CPU), windows):
+        assert (strip.values - constant).abs().max() <= 1e-6
         assert strip.valid.all()
 
 
 def test_given_strips_do_not_change_later():
     grid = Grid(40, 10, 10, 5)
-    stitcher = Stitcher(grid, BlendWeights.of(grid))
+    stitcher = Stitcher(grid, whole(grid), CPU)
     strips, copies = [], []
     for window in grid:
-        strip = stitcher.add(window, np.full((10, 10), window.row, np.float32))
+        strip = stitcher.add(window, torch.full((10, 10), float(window.row)))
         if strip is not None:
             strips.append(strip)
-            copies.append(strip.values.copy())
+            copies.append((strip.values.clone(), strip.valid.clone()))
     stitcher.finish()
-    for strip, copy in zip(strips, copies, strict=True):
-        np.testing.assert_array_equal(strip.values, copy)
+    for strip, (values, valid) in zip(strips, copies, strict=True):
+        assert strip.values.equal(values)
+        assert strip.valid.equal(valid)
 
 
-def test_rows_do_not_pile_up_where_windows_are_skipped():
-    grid = Grid(1000, 50, 20, 5)
-    stitcher = Stitcher(grid, BlendWeights.of(grid))
+def test_what_is_given_does_not_change():
+    values, valid = torch.rand(10, 10), torch.rand(10, 10) < 0.5
+    before = values.clone(), valid.clone()
+    grid = Grid(15, 15, 10, 5)
+    joined(stitched(Stitcher(grid, whole(grid), CPU), [(window, values, valid) for window in grid]))
+    assert values.equal(before[0])
+    assert valid.equal(before[1])
+
+
+@settings(max_examples=20)
+@given(grids(longest=400, largest=30))
+def test_rows_do_not_pile_up_where_windows_are_skipped(grid):
+    stitcher = Stitcher(grid, whole(grid), CPU)
     strips = [strip for window in grid if (strip := stitcher.skip(window)) is not None]
-    assert max(len(strip.values) for strip in strips) <= grid.size
-    assert not any(strip.valid.any() for strip in strips)
+    assert max((len(strip.values) for strip in strips), default=0) <= grid.size
+    assert not any(strip.valid.any() or strip.values.any() for strip in strips)

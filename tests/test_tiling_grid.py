@@ -1,4 +1,4 @@
-"""The window grid: it covers every scene, once started at a corner and flush with the far edge."""
+"""The window grid covers every scene, from its corner to its far edges; blocks share it out."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiling import Grid, Window, overlap_pixels
+from tiling import Block, Grid, Window, cut_blocks, overlap_pixels
 from tiling.errors import OptionError
 
 
@@ -16,6 +16,13 @@ def grids(draw, longest=300, largest=80):
     size = draw(st.integers(1, largest))
     overlap = draw(st.integers(0, size - 1))
     return Grid(draw(st.integers(1, longest)), draw(st.integers(1, longest)), size, overlap)
+
+
+@st.composite
+def blocks_of(draw, grid):
+    """A rectangle of the grid's scene."""
+    row, col = draw(st.integers(0, grid.height - 1)), draw(st.integers(0, grid.width - 1))
+    return Block(row, col, draw(st.integers(1, grid.height - row)), draw(st.integers(1, grid.width - col)))
 
 
 def test_windows_of_a_known_grid():
@@ -62,6 +69,46 @@ def test_a_huge_grid_is_not_held_in_memory():
     grid = Grid(10**7, 10**7, 512, 128)
     assert len(grid) == 26042**2
     assert next(iter(grid)) == Window(0, 0, 512)
+
+
+@given(grids(), st.data())
+def test_the_windows_that_touch_a_block_are_those_that_share_a_pixel_with_it(grid, data):
+    block = data.draw(blocks_of(grid))
+    inside = np.zeros((grid.height, grid.width), bool)
+    inside[block.row : block.row + block.rows, block.col : block.col + block.cols] = True
+    rows, cols = grid.touching(block)
+    assert [(row, col) for row in rows for col in cols] == [
+        (one.row, one.col) for one in grid if inside[one.row : one.row + one.size, one.col : one.col + one.size].any()
+    ]
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 310), st.integers(1, 310))
+def test_blocks_cover_every_pixel_once_and_are_no_larger_than_asked_for(height, width, rows, cols):
+    blocks = cut_blocks(height, width, rows, cols)
+    covered = np.zeros((height, width), int)
+    for block in blocks:
+        covered[block.row : block.row + block.rows, block.col : block.col + block.cols] += 1
+        assert 1 <= block.rows <= rows
+        assert 1 <= block.cols <= cols
+    assert (covered == 1).all()
+    assert sum(block.rows * block.cols for block in blocks) == height * width
+    widths = {block.cols for block in blocks}
+    assert max(widths) - min(widths) <= 1
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 310), st.integers(1, 310))
+def test_blocks_come_column_by_column_and_from_the_top_down(height, width, rows, cols):
+    blocks = cut_blocks(height, width, rows, cols)
+    assert blocks == sorted(blocks, key=lambda block: (block.col, block.row))
+    assert len({block.col for block in blocks}) == -(-width // cols)
+    assert all(block.row % rows == 0 for block in blocks)
+    assert all(block.rows == rows for block in blocks if block.row + block.rows < height)
+
+
+def test_blocks_of_a_known_scene():
+    assert cut_blocks(10, 9, rows=6, cols=4) == [
+        Block(row, col, rows, 3) for col in (0, 3, 6) for row, rows in ((0, 6), (6, 4))
+    ]
 
 
 def test_values_are_frozen():
