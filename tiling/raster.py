@@ -102,13 +102,14 @@ def mosaic_of_blocks(names: Mapping[Block, str], profile: RasterProfile) -> str:
         f'<DstRect xOff="{block.col}" yOff="{block.row}" xSize="{block.cols}" ySize="{block.rows}"/></SimpleSource>'
         for block, name in names.items()
     )
+    nodata = "" if profile.nodata is None else f"<NoDataValue>{profile.nodata}</NoDataValue>"
     tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in profile.tags.items())
     return (
         f'<VRTDataset rasterXSize="{profile.width}" rasterYSize="{profile.height}">'
         f"<SRS>{escape(profile.crs.to_wkt())}</SRS>"
         f"<GeoTransform>{', '.join(map(repr, profile.transform.to_gdal()))}</GeoTransform><Metadata>{tags}</Metadata>"
         f'<VRTRasterBand dataType="Byte" band="1"><Description>{escape(profile.description)}</Description>'
-        f"<NoDataValue>{profile.nodata}</NoDataValue><Scale>{profile.scale!r}</Scale>{sources}"
+        f"{nodata}<Scale>{profile.scale!r}</Scale>{sources}"
         "</VRTRasterBand></VRTDataset>"
     )
 
