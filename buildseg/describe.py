@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rasterio
-
 from buildseg.classes import BUILDING
 from tiling import Scene
+from tiling.opening import open_raster
 
 if TYPE_CHECKING:
     from buildseg.model_file import ModelCard
@@ -72,7 +71,7 @@ def _said_classes(classes: int) -> str:
 def _describe_scene(path: str | Path) -> dict[str, str]:
     with Scene(path) as scene:
         _, valid = scene.overview(_OVERVIEW_SIDE)
-        with rasterio.open(scene.path) as dataset:
+        with open_raster(scene.path) as dataset:
             layout = "tiled" if dataset.profile.get("tiled") else "striped"
             overviews = dataset.overviews(1)
             compression = dataset.compression.value.lower() if dataset.compression else "none"

@@ -9,12 +9,15 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Served:
@@ -24,7 +27,7 @@ class Served:
         self.url = f"http://127.0.0.1:{port}"
 
     def _ask(self, path):
-        with urllib.request.urlopen(f"{self.url}/-/{path}") as answer:
+        with _OPENER.open(f"{self.url}/-/{path}") as answer:
             return json.load(answer)
 
     def sent(self):
@@ -36,7 +39,7 @@ class Served:
         return {(method, path, status): count for method, path, status, count in self._ask("counts")["requests"]}
 
     def fail(self, status, times):
-        """Answer the next requests of content with a status."""
+        """Answer the next requests of files with a status; 0 never answers them."""
         self._ask(f"fail/{status}/{times}")
 
 
@@ -70,10 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-    def do_HEAD(self):  # noqa: N802
+    def do_HEAD(self):
         self._answer(with_content=False)
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         if self.path.startswith("/-/"):
             self._send(200, self._told().encode(), {}, with_content=True)
         else:
@@ -89,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_content):
         with self.server.lock:
-            failure = self.server.failures.pop(0) if with_content and self.server.failures else None
+            failure = self.server.failures.pop(0) if self.server.failures else None
+        if failure == 0:
+            time.sleep(600)
         status, content, headers = (failure, b"", {}) if failure else self._found()
         with self.server.lock:
             self.server.requests[self.command, self.path, status] += 1

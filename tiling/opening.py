@@ -11,6 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader, MemoryFile
 
 from tiling.errors import SceneError
+from tiling.remote import is_remote, network_reason, opening
 
 
 def open_raster(path: str) -> DatasetReader:
@@ -26,10 +27,12 @@ def open_raster(path: str) -> DatasetReader:
     if local and Path(path).is_dir():
         raise SceneError(f"{path} is a folder; name a raster file in it")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opening(path):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path)
     except RasterioIOError as error:
+        if is_remote(path):
+            raise SceneError(network_reason(path, error)) from error
         if local and not Path(path).exists() and ":" not in path:
             raise SceneError(f"{path} does not exist; check the path") from error
         raise SceneError(f"{path} is not a raster that GDAL can read; give a GeoTIFF or the like ({error})") from error

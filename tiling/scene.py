@@ -23,6 +23,7 @@ from tiling.errors import OptionError, SceneError
 from tiling.georeference import ground_sample_distance
 from tiling.grid import Block, Window
 from tiling.opening import checked_crs, declare_nodata, open_raster
+from tiling.remote import is_remote, network_reason, opening, reading
 
 BLOCK_CACHE_BYTES = 256 * 2**20
 _STRIP_CACHE_BYTES = 1024 * 2**20
@@ -223,7 +224,7 @@ class Scene:
     def _decode(
         self, source: rasterio.windows.Window, shape: tuple[int, int], resampling: Resampling
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        with self._readable():
+        with self._readable(), reading(self.path):
             dataset = self._dataset()
             pixels = dataset.read(self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling)
             valid = np.ones(shape, np.bool_)
@@ -242,7 +243,8 @@ class Scene:
         if self._closed:
             raise SceneError(f"{self.path} has been closed; open it again")
         if not hasattr(self._local, "dataset"):
-            self._local.dataset = rasterio.open(self._source)
+            with opening(self.path):
+                self._local.dataset = rasterio.open(self._source)
             with self._lock:
                 self._handles.append(self._local.dataset)
         return self._local.dataset
@@ -252,6 +254,8 @@ class Scene:
         try:
             yield
         except RasterioIOError as error:
+            if is_remote(self.path):
+                raise SceneError(network_reason(self.path, error)) from error
             raise SceneError(
                 f"{self.path}: cannot be read to its end; the file is damaged or cut short: copy it again "
                 f"({error.__cause__ or error})"
