@@ -81,5 +81,16 @@ def scratch_file(target: Path) -> Iterator[Path]:
             leftover.unlink()
 
 
+def remove_leftovers(target: Path) -> None:
+    """Remove what a process that was killed while it wrote a file has left beside it.
+
+    Args:
+        target: A file that no other process is writing.
+    """
+    stem, suffix = glob.escape(target.stem), glob.escape(target.suffix)
+    for leftover in target.parent.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}*"):
+        leftover.unlink()
+
+
 def _sibling(target: Path) -> Path:
     return target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -10,6 +12,7 @@ from threading import Lock
 from typing import cast
 
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin, as_completed, get_worker
+from distributed.comm.addressing import get_address_host_port
 
 from buildseg.model_file import Model
 from buildseg.prediction.job import Job, Request, opened_job, runs_of
@@ -19,16 +22,16 @@ from buildseg.progress import Track, silent
 from tiling import Block
 from tiling.errors import OptionError, SceneError
 
-_PLUGIN = "buildseg"
-_LONGEST_RUN = 4
+_LONGEST_RUN = 16
 _TASKS_PER_WORKER = 2
+_PATIENCE = 5
 
 
 class ClusterPredictor:
     """Models made ready on the workers of a cluster; scenes must be reachable from them under the same name.
 
-    Every worker keeps the models, workers that join later included. A worker that is lost has its blocks done by
-    another.
+    Every worker keeps the models until `close`, workers that join later included. A worker that is lost has its blocks
+    done by another.
 
     Args:
         client: Connected to a scheduler with at least one worker.
@@ -42,8 +45,14 @@ class ClusterPredictor:
     def __init__(self, client: Client, models: Sequence[Model], options: PredictOptions) -> None:
         self.models = models
         self._client = client
-        client.register_plugin(_ReadyModels(models, options), name=_PLUGIN)
-        self.precision: str = client.submit(_precision, pure=False).result()
+        # Others may use the cluster at the same time, with other models.
+        self._name = f"buildseg-{secrets.token_hex(8)}"
+        client.register_plugin(_ReadyModels(models, options), name=self._name)
+        self.precision: str = client.submit(_precision, self._name, pure=False).result()
+
+    def close(self) -> None:
+        """Take the models off the workers."""
+        self._client.unregister_worker_plugin(self._name)
 
     def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
         """Predict blocks of a scene.
@@ -65,7 +74,7 @@ class ClusterPredictor:
         shown = (job.scene.width, job.scene.height, job.looks())
 
         def submit(run: list[Block]) -> Future[list[Finished]]:
-            return self._client.submit(_finish_run, job.request, shown, run, pure=False)
+            return self._client.submit(_finish_run, self._name, job.request, shown, run, pure=False)
 
         first = [submit(run) for run in islice(waiting, workers * _TASKS_PER_WORKER)]
         done = as_completed(first, loop=self._client.loop)
@@ -89,7 +98,9 @@ def connected(scheduler: str) -> Iterator[Client]:
         OptionError: Nothing answers there, or it has no workers.
     """
     try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
+        # A client that never got through would hang on for a while, and then complain.
+        socket.create_connection(get_address_host_port(scheduler), _PATIENCE).close()
+        client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
             f"--dask {scheduler}: no scheduler answers ({error}); start one with: dask scheduler"
@@ -161,16 +172,16 @@ class _ReadyModels(WorkerPlugin):
         self._open.close()
 
 
-def _plugin() -> _ReadyModels:
-    return cast(_ReadyModels, get_worker().plugins[_PLUGIN])
+def _plugin(name: str) -> _ReadyModels:
+    return cast(_ReadyModels, get_worker().plugins[name])
 
 
-def _precision() -> str:
-    return _plugin().predictor.precision
+def _precision(name: str) -> str:
+    return _plugin(name).predictor.precision
 
 
-def _finish_run(request: Request, shown: tuple[int, int, str], run: list[Block]) -> list[Finished]:
-    plugin = _plugin()
+def _finish_run(name: str, request: Request, shown: tuple[int, int, str], run: list[Block]) -> list[Finished]:
+    plugin = _plugin(name)
     with plugin.lock:
         job = plugin.job(request)
         if (job.scene.width, job.scene.height, job.looks()) != shown:

@@ -2,9 +2,8 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import rasterio
@@ -19,6 +18,7 @@ from tiling.raster import check_end, mosaic_of_blocks, writing_to
 _log = logging.getLogger(__name__)
 _JOB = "job.json"
 _LOCK = "lock"
+_FINISHING = "finishing"
 _MOSAIC = "probability.vrt"
 
 
@@ -75,11 +75,68 @@ class PartStore:
         """
         path = self.folder / _MOSAIC
         names = {block: self._path(block).name for block in self.blocks}
-        path.write_text(mosaic_of_blocks(names, self._profile), encoding="utf-8")
+        with writing_to(path):
+            path.write_text(mosaic_of_blocks(names, self._profile), encoding="utf-8")
         return path
 
     def _path(self, block: Block) -> Path:
         return self.folder / f"row{block.row}_col{block.col}.tif"
+
+
+def parts_folder(output: Path) -> Path:
+    """Name the folder of the parts of an output."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def mark_finishing(folder: Path) -> None:
+    """Note that all parts are there and outputs are being written: from now on they belong to this job."""
+    marker = folder / _FINISHING
+    with writing_to(marker):
+        marker.touch()
+
+
+def was_finishing(folder: Path) -> bool:
+    """Say whether a run was cut off while it wrote its outputs, so that those that exist are its own."""
+    return (folder / _FINISHING).exists()
+
+
+def write_record(path: Path, job: Mapping[str, str]) -> None:
+    """Keep what a result depends on.
+
+    Args:
+        path: The file to write.
+        job: Each thing by its name, in words.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with writing_to(path), scratch_file(path) as partial:
+        partial.write_text(json.dumps(dict(job), indent=1), encoding="utf-8")
+        partial.replace(path)
+
+
+def check_record(path: Path, job: Mapping[str, str], kept: str) -> None:
+    """Refuse to go on with another job than the one that was recorded.
+
+    Args:
+        path: From `write_record`.
+        job: What the result depends on now.
+        kept: What is there of it, for the message.
+
+    Raises:
+        OutputError: They differ, or the record is gone or damaged.
+    """
+    remedy = "start again with --overwrite instead of --resume"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}, which says how {kept} came to be, cannot be read; {remedy}") from error
+    changed = [name for name in {**before, **job} if before.get(name) != job.get(name)]
+    if changed:
+        said = "; ".join(
+            f"{name} was {before.get(name, 'not there')} and is {job.get(name, 'gone')}" for name in changed
+        )
+        raise OutputError(f"{kept} came of another job ({said}); run it as before, or {remedy}")
 
 
 @contextmanager
@@ -101,7 +158,7 @@ def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwri
         OutputError: Parts of another job are there, or parts that nobody asked to go on with, or the folder cannot
             be made or is in use.
     """
-    folder = output.with_name(f"{output.name}.parts")
+    folder = parts_folder(output)
     with writing_to(folder):
         folder.mkdir(exist_ok=True)
     lock = FileLock(folder / _LOCK)
@@ -132,26 +189,12 @@ def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bo
             "--overwrite to start again"
         )
     if parts and resume:
-        _check_same(folder, json.loads(record.read_text(encoding="utf-8")), job)
+        check_record(record, job, f"what is in {folder}")
         return
     for leftover in folder.iterdir():
         if leftover.name != _LOCK:
             leftover.unlink()
-    with writing_to(record), scratch_file(record) as partial:
-        partial.write_text(json.dumps(dict(job), indent=1), encoding="utf-8")
-        partial.replace(record)
-
-
-def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if changed:
-        said = "; ".join(
-            f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'gone')}" for name in changed
-        )
-        raise OutputError(
-            f"{folder} holds parts of another job ({said}); run it as before, or start again with --overwrite instead "
-            "of --resume"
-        )
+    write_record(record, job)
 
 
 def _tidy(folder: Path) -> None:
@@ -164,4 +207,9 @@ def _tidy(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder of parts: all is done, so what cannot be removed does no harm."""
+    with suppress(OSError):
+        # Cut off in between, the run can still go on: the outputs are its own as long as the note says so.
+        for file in sorted(folder.iterdir(), key=lambda file: (file.name == _LOCK, file.name == _FINISHING)):
+            file.unlink()
+        folder.rmdir()

@@ -1,7 +1,7 @@
 """Where the work is done: in this process, in several on this machine, or on a cluster."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from buildseg.model_file import Model
@@ -58,5 +58,5 @@ def opened_predictor(models: Sequence[Model], options: PredictOptions, placement
         cluster = connected(placement.scheduler)
     else:
         cluster = local_cluster(placement.workers or 1, placement.devices)
-    with cluster as client:
-        yield ClusterPredictor(client, models, options)
+    with cluster as client, closing(ClusterPredictor(client, models, options)) as predictor:
+        yield predictor

@@ -15,11 +15,19 @@ from buildseg.prediction.following import FootprintFollower
 from buildseg.prediction.job import Job, Request, fingerprint, opened_job
 from buildseg.prediction.local import Finished, LocalPredictor
 from buildseg.prediction.options import PredictOptions
-from buildseg.prediction.parts import PartStore, opened_folder
+from buildseg.prediction.parts import (
+    PartStore,
+    check_record,
+    mark_finishing,
+    opened_folder,
+    parts_folder,
+    was_finishing,
+    write_record,
+)
 from buildseg.progress import Track, silent
 from tiling import Block
 from tiling.errors import OptionError
-from tiling.output import check_writable
+from tiling.output import check_writable, remove_leftovers
 from tiling.raster import write_cog
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ class Outputs:
         probability: File to keep the probability raster in; None keeps it only as long as it is needed.
         overwrite: Whether files that exist may be replaced.
         resume: Whether to go on with what a run that was cut off has finished.
+        recorded: Whether to note beside the first output how it was made, for `is_finished`.
 
     Raises:
         OptionError: There is neither output.
@@ -44,6 +53,7 @@ class Outputs:
     probability: Path | None = None
     overwrite: bool = False
     resume: bool = False
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         if not self.written:
@@ -53,6 +63,16 @@ class Outputs:
     def written(self) -> list[Path]:
         """The files that come of it."""
         return [target for target in (self.footprints, self.probability) if target is not None]
+
+    @property
+    def record(self) -> Path:
+        """The file that says how the outputs were made."""
+        return self.written[0].with_name(f"{self.written[0].name}.job.json")
+
+    @property
+    def replaces(self) -> bool:
+        """Whether files that exist may be replaced: what a run that is resumed wrote before it was cut off may be."""
+        return self.overwrite or (self.resume and was_finishing(parts_folder(self.written[0])))
 
     def check(self, scene: str | Path) -> None:
         """Refuse what cannot or must not be written, before any work is done.
@@ -67,7 +87,7 @@ class Outputs:
         if self.footprints is not None:
             check_format(self.footprints)
         for target in self.written:
-            check_writable(target, overwrite=self.overwrite, scene=scene)
+            check_writable(target, overwrite=self.replaces, scene=scene)
         if len({target.absolute() for target in self.written}) < len(self.written):
             raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
 
@@ -172,6 +192,7 @@ def predict_with(
         What was done; None, with nothing written, if the scene does not touch the area that is asked for.
     """
     outputs.check(request.path)
+    polygons, replaces = polygons or VectorizeOptions(), outputs.replaces
     started = time.monotonic()
     with opened_job(request, predictor.models, options) as job:
         if job.area is not None and job.area.empty:
@@ -180,12 +201,11 @@ def predict_with(
         with opened_folder(outputs.written[0], words, resume=outputs.resume, overwrite=outputs.overwrite) as folder:
             store = PartStore(folder, job.profile(predictor.models), job.blocks)
             done = store.finished()
-            wanted = (polygons or VectorizeOptions()) if outputs.footprints else None
+            wanted = polygons if outputs.footprints else None
             footprints = _finish(predictor, job, store, done, wanted, track)
-            if outputs.probability is not None:
-                write_cog(store.mosaic(), outputs.probability, overwrite=outputs.overwrite)
-            if outputs.footprints is not None and footprints is not None:
-                write_footprints(footprints, outputs.footprints, overwrite=outputs.overwrite)
+            _write(store, footprints, outputs, replaces=replaces)
+            if outputs.recorded:
+                write_record(outputs.record, words | _in_words(wanted))
         return PredictResult(
             width=job.scene.width,
             height=job.scene.height,
@@ -215,3 +235,54 @@ def _finish(
             if follower:
                 follower.finished([finished.block])
         return follower.table(track) if follower else None
+
+
+def _write(store: PartStore, footprints: geopandas.GeoDataFrame | None, outputs: Outputs, *, replaces: bool) -> None:
+    for target in outputs.written:
+        check_writable(target, overwrite=replaces)
+        remove_leftovers(target)
+    remove_leftovers(outputs.record)
+    mark_finishing(store.folder)
+    if outputs.probability is not None:
+        write_cog(store.mosaic(), outputs.probability, overwrite=replaces)
+    if outputs.footprints is not None and footprints is not None:
+        write_footprints(footprints, outputs.footprints, overwrite=replaces)
+
+
+def is_finished(
+    predictor: Predictor, request: Request, outputs: Outputs, options: PredictOptions, polygons: VectorizeOptions
+) -> bool:
+    """Say whether an earlier run left nothing to do: all outputs are there.
+
+    Outputs without a record are taken as they are, unless they may be replaced.
+
+    Args:
+        predictor: Models that are ready.
+        request: The scene.
+        outputs: Where its results are.
+        options: How it would be predicted now.
+        polygons: How its footprints would be made now.
+
+    Raises:
+        OutputError: They are there, and were recorded to be of another scene, model or option.
+    """
+    if parts_folder(outputs.written[0]).exists() or not all(target.exists() for target in outputs.written):
+        return False
+    if not outputs.record.exists():
+        return not outputs.overwrite
+    with opened_job(request, predictor.models, options) as job:
+        words = fingerprint(job, predictor.models, options, predictor.precision)
+    wanted = polygons if outputs.footprints else None
+    check_record(outputs.record, words | _in_words(wanted), str(outputs.written[0]))
+    return True
+
+
+def _in_words(polygons: VectorizeOptions | None) -> dict[str, str]:
+    if polygons is None:
+        return {}
+    return {
+        "--threshold": str(polygons.threshold),
+        "--min-area": str(polygons.min_area),
+        "--simplify": str(polygons.simplify),
+        "--crs": polygons.crs,
+    }

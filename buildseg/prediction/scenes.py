@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import geopandas
 
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.footprints import VectorizeOptions, check_format, merge_footprints, write_footprints
-from buildseg.prediction.job import Request
+from buildseg.prediction.job import Job, Request, opened_job
 from buildseg.prediction.options import PredictOptions
-from buildseg.prediction.run import Outputs, Predictor, predict_with
+from buildseg.prediction.parts import mark_finishing, was_finishing
+from buildseg.prediction.run import Outputs, Predictor, is_finished, predict_with
 from buildseg.progress import Track, silent
 from buildseg.scene_sources import SceneSource
 from tiling.errors import OptionError, OutputError
+from tiling.output import remove_leftovers
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,11 @@ class Destination:
         check_format(Path(f"--format.{self.extension.removeprefix('.')}"))
 
     @property
+    def replaces(self) -> bool:
+        """Whether a merged file that exists may be replaced."""
+        return self.overwrite or (self.resume and self.merged is not None and was_finishing(_beside(self.merged)))
+
+    @property
     def merged(self) -> Path | None:
         """The one file for all footprints, if one is asked for."""
         return self.footprints if self.footprints is not None and not _is_folder(self.footprints) else None
@@ -59,15 +67,19 @@ class Destination:
 
         Raises:
             OptionError: Rasters of several scenes would go to one file, or a format is unknown.
-            OutputError: An output exists, is a scene itself, or its folder is missing or read-only.
+            OutputError: An output exists, is a scene itself, or its folder is missing or read-only; or finished scenes
+                of a run that was cut off are there.
         """
         if len(sources) > 1 and self.probability is not None and not _is_folder(self.probability):
             raise OptionError(
                 f"--probability {self.probability}: of several scenes, name a folder such as probability/"
             )
+        if self.merged is not None and len(sources) > 1:
+            for source in sources:
+                Outputs(self.merged, None, self.replaces).check(source.path)
+            if not self.resume and not self.overwrite:
+                _check_unused(_beside(self.merged))
         for source in sources:
-            if self.merged is not None:
-                Outputs(self.merged, None, self.overwrite).check(source.path)
             if not self.resume:
                 self.of(source, len(sources)).check(source.path)
 
@@ -85,7 +97,7 @@ class Destination:
             footprints = _made(_beside(footprints)) / f"{source.name}.parquet"
         if raster is not None and _is_folder(raster):
             raster = _made(raster) / f"{source.name}.tif"
-        return Outputs(footprints, raster, self.overwrite, self.resume)
+        return Outputs(footprints, raster, self.overwrite, self.resume, recorded=count > 1)
 
 
 def predict_scenes(
@@ -103,6 +115,10 @@ def predict_scenes(
     Where one file is asked for, it is written after the last of them; a building that several scenes show is in
     it once (see `merge_footprints`), and a column ``scene`` names where each comes from.
 
+    A run that is resumed leaves out the scenes that are done. Until all are, a file beside each result says how it
+    was made: results of another model, option or scene are refused. Files in a folder that no such run left there
+    are kept as they are, with whatever options they were made, unless they may be replaced.
+
     Args:
         predictor: Models that are ready.
         sources: The scenes.
@@ -117,31 +133,80 @@ def predict_scenes(
 
     Raises:
         OptionError: One file is asked for in the scenes' own CRS, and they differ; or no scene touches the area.
+        OutputError: A scene that is done came of another job.
         BuildsegError: See `predict`.
     """
     several = len(sources) > 1
-    files: dict[str, Path] = {}
-    for source in sources:
-        outputs = destination.of(source, len(sources))
-        target = outputs.written[0]
-        if several and destination.resume and all(file.exists() for file in outputs.written):
-            files[source.name] = target
-            yield target, "is there from an earlier run"
-            continue
-        result = predict_with(predictor, Request(source.path, area), outputs, options, polygons, track=track)
-        if result is None:
-            _log.info("%s does not touch the area of interest: left out", source.path)
-            continue
-        files[source.name] = target
-        yield target, str(result)
-    if not files:
-        raise OptionError("--aoi: the area does not touch any of the scenes; check its CRS and place")
-    if several and destination.merged is not None:
-        frames = {name: geopandas.read_parquet(file) for name, file in files.items()}
-        merged = merge_footprints(frames)
-        write_footprints(merged, destination.merged, overwrite=destination.overwrite)
-        shutil.rmtree(_beside(destination.merged))
-        yield destination.merged, f"{len(merged)} buildings of {len(files)} scenes"
+    merged = destination.merged if several else None
+    requests = {source: Request(source.path, area) for source in sources}
+    if merged is not None and polygons.crs == "native":
+        _check_one_crs(predictor, requests.values(), options)
+    done: dict[str, Outputs] = {}
+    with _tidied(merged):
+        for source, request in requests.items():
+            outputs = destination.of(source, len(sources))
+            if several and outputs.resume and is_finished(predictor, request, outputs, options, polygons):
+                said = "done by an earlier run" if outputs.record.exists() else "left as it was before this run"
+            else:
+                result = predict_with(predictor, request, outputs, options, polygons, track=track)
+                if result is None:
+                    _log.info("%s does not touch the area of interest: left out", source.path)
+                    continue
+                said = str(result)
+            done[source.name] = outputs
+            yield outputs.written[0], said
+        if not done:
+            raise OptionError("--aoi: the area does not touch any of the scenes; check its CRS and place")
+        if merged is not None:
+            yield merged, _merge(done, merged, overwrite=destination.replaces)
+    for outputs in done.values():
+        outputs.record.unlink(missing_ok=True)
+
+
+def _merge(done: Mapping[str, Outputs], merged: Path, *, overwrite: bool) -> str:
+    """Write one file of the footprints of all scenes, and remove their own."""
+    tables = {name: geopandas.read_parquet(outputs.written[0]) for name, outputs in done.items()}
+    footprints = merge_footprints(tables)
+    remove_leftovers(merged)
+    mark_finishing(_beside(merged))
+    write_footprints(footprints, merged, overwrite=overwrite)
+    shutil.rmtree(_beside(merged))
+    return f"{len(footprints)} buildings of {len(done)} scenes"
+
+
+def _check_one_crs(predictor: Predictor, requests: Iterable[Request], options: PredictOptions) -> None:
+    """Refuse scenes that cannot share a file, before hours of work."""
+    first: Job | None = None
+    for request in requests:
+        with opened_job(request, predictor.models, options) as job:
+            if job.area is not None and job.area.empty:
+                continue
+            if first is not None and job.scene.crs != first.scene.crs:
+                raise OptionError(
+                    f"--crs native: {first.scene.path} is in {first.scene.crs} and {job.scene.path} in "
+                    f"{job.scene.crs}, so one file cannot hold both; give --crs EPSG:n, or a folder as --out"
+                )
+            first = first or job
+
+
+@contextmanager
+def _tidied(merged: Path | None) -> Iterator[None]:
+    """Leave no folder of finished scenes behind that holds none."""
+    try:
+        yield
+    finally:
+        if merged is not None:
+            with suppress(OSError):
+                _beside(merged).rmdir()
+
+
+def _check_unused(folder: Path) -> None:
+    tables = len(list(folder.glob("*.parquet"))) + len(list(folder.glob("*.parts")))
+    if tables:
+        raise OutputError(
+            f"{folder} holds {tables} scenes of a run that was cut off; add --resume to go on with it, or "
+            "--overwrite to start again"
+        )
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,0 +1,69 @@
+"""Runs predictions in forked children and kills them: `python killed_runs.py` is started by a test.
+
+Torch takes seconds to import; here that is done once. Each line of standard input is a JSON object: ``scene``, ``folder``
+and ``delay``, in seconds. For each a child predicts, and is killed after the delay if it is not done. The answer is a
+line: how the child ended, 0 or -9, and how many parts it left.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from bright_model import Brightness, bright_model
+
+from buildseg.footprints import VectorizeOptions
+from buildseg.model_file import Model
+from buildseg.networks import NetworkOutput
+from buildseg.prediction.options import Machine, PredictOptions
+from buildseg.prediction.run import Outputs, predict
+
+OPTIONS = PredictOptions(block=64, machine=Machine("cpu", "fp32"))
+POLYGONS = VectorizeOptions(crs="native")
+
+
+class Sloped(Brightness):
+    """Adds a slope over the window, so that the blending shows; it can be slow."""
+
+    seconds = 0.0
+
+    def predict(self, x):
+        time.sleep(self.seconds)
+        slope = torch.linspace(-1, 1, x.shape[-1])
+        return NetworkOutput(super().predict(x).logits + slope + slope[:, None])
+
+
+def sloped_model(seconds=0.0):
+    card = bright_model().card
+    network = Sloped(len(card.contract.bands)).eval()
+    network.seconds = seconds
+    return Model(network, card)
+
+
+def main():
+    model = sloped_model(seconds=0.002)
+    for line in sys.stdin:
+        order = json.loads(line)
+        folder = Path(order["folder"])
+        outputs = Outputs(folder / "found.geojson", folder / "p.tif", resume=True)
+        child = os.fork()
+        if child == 0:
+            predict(order["scene"], outputs, model, OPTIONS, POLYGONS)
+            os._exit(0)
+        deadline = time.monotonic() + order["delay"]
+        pid = 0
+        while pid == 0 and time.monotonic() < deadline:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.001)
+        if pid == 0:
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        parts = len(list(folder.glob("found.geojson.parts/row*.tif")))
+        print(json.dumps([os.waitstatus_to_exitcode(status), parts]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
