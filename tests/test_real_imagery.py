@@ -13,7 +13,8 @@ from buildseg.footprints import VectorizeOptions
 from buildseg.labels import read_labels
 from buildseg.make_tiles import TileOptions, make_tiles
 from buildseg.model_file import load_model
-from buildseg.prediction.run import Outputs, PredictOptions, predict
+from buildseg.prediction.options import Machine, PredictOptions
+from buildseg.prediction.run import Outputs, predict
 from buildseg.probability import NODATA
 from buildseg.tiles import open_tiles
 from buildseg.training.options import NetworkChoice, TrainOptions
@@ -83,7 +84,13 @@ def test_tile_train_predict(tmp_path):
     result = train(open_tiles([tmp_path / "tiles"]), tmp_path / "run", choice, options)
     assert result.scores["val_iou"] > 0
     outputs = Outputs(tmp_path / "b.gpkg", tmp_path / "p.tif")
-    predict(image, outputs, load_model(result.model), PredictOptions(device="cpu"), VectorizeOptions(crs="native"))
+    predict(
+        image,
+        outputs,
+        load_model(result.model),
+        PredictOptions(machine=Machine(device="cpu")),
+        VectorizeOptions(crs="native"),
+    )
     with rasterio.open(image) as scene, rasterio.open(tmp_path / "p.tif") as probability:
         assert probability.bounds == pytest.approx(scene.bounds)
         area = shapely.box(*scene.bounds).buffer(1)
@@ -94,7 +101,12 @@ def test_tile_train_predict(tmp_path):
 
 def test_shipped_model_on_a_place_it_has_not_seen(tmp_path):
     image, mask = (FIXTURES / kind / "inria_austin_1000.tif" for kind in ("images", "masks"))
-    predict(image, Outputs(tmp_path / "b.fgb", tmp_path / "p.tif"), load_model(), PredictOptions(device="cpu"))
+    predict(
+        image,
+        Outputs(tmp_path / "b.fgb", tmp_path / "p.tif"),
+        load_model(),
+        PredictOptions(machine=Machine(device="cpu")),
+    )
     with rasterio.open(tmp_path / "p.tif") as probability, rasterio.open(mask) as truth:
         assert overlap(probability.read(1) >= 127, truth.read(1) > 0) > 0.3
 
@@ -105,7 +117,7 @@ def test_holes_of_a_scene_stay_holes(tmp_path):
         image,
         Outputs(tmp_path / "b.gpkg", tmp_path / "p.tif"),
         bright_model(window=256),
-        PredictOptions(device="cpu"),
+        PredictOptions(machine=Machine(device="cpu")),
         VectorizeOptions(crs="native", min_area=0, simplify=0),
     )
     with rasterio.open(image) as scene, rasterio.open(tmp_path / "p.tif") as probability:

@@ -1,7 +1,7 @@
 """Runs a network over the windows of a scene and gives finished blocks of encoded probabilities."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -121,8 +121,13 @@ def predict_blocks(
         for col in cols
     )
     total = sum(len(rows) * len(cols) for rows, cols in touching)
-    with _one_thread():
-        predicted = track(_forward(_read(scene, places, pace, area), network, pace), "Predicting", total)
+    # Closed by name, as an error's traceback would keep them reading from a scene that is no longer open.
+    with (
+        _one_thread(),
+        closing(_read(scene, places, pace, area)) as seen,
+        closing(_forward(seen, network, pace)) as forwarded,
+    ):
+        predicted = track(forwarded, "Predicting", total)
         for number, group in groupby(predicted, key=lambda pair: pair[0].place.run):
             for part in _parts(runs[number], _stitched(group, Stitcher(grid, wholes[number], pace.device))):
                 if area is not None:
@@ -131,7 +136,7 @@ def predict_blocks(
                 yield part
 
 
-def _read(scene: Scene, places: Iterable[_Place], pace: Pace, area: Area | None) -> Iterator[_Seen]:
+def _read(scene: Scene, places: Iterable[_Place], pace: Pace, area: Area | None) -> Generator[_Seen, None, None]:
     def load(neighbours: list[_Place]) -> list[_Seen]:
         if area is not None and not any(area.touches(place.window) for place in neighbours):
             return [_Seen(place) for place in neighbours]
@@ -165,7 +170,7 @@ def _upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _forward(seen: Iterable[_Seen], network: Network, pace: Pace) -> Iterator[_Predicted]:
+def _forward(seen: Iterable[_Seen], network: Network, pace: Pace) -> Generator[_Predicted, None, None]:
     """Yield every window in its order, with its probability where it holds anything."""
 
     def predict(batch: list[_Seen]) -> list[_Predicted]:

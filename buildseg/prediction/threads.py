@@ -1,7 +1,7 @@
 """Threads that work ahead."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ def map_ahead(function: Callable[[In], Out], items: Iterable[In], *, threads: in
 
     Args:
         function: What each thread does.
-        items: Taken in the caller's thread.
+        items: Taken in the caller's thread; a generator is closed in the end.
         threads: How many work at once.
         ahead: Results at most that wait to be taken.
 
@@ -33,3 +33,5 @@ def map_ahead(function: Callable[[In], Out], items: Iterable[In], *, threads: in
         finally:
             for future in pending:
                 future.cancel()
+            if isinstance(items, Generator):
+                items.close()
