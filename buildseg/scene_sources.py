@@ -2,17 +2,21 @@
 
 import glob
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
+from urllib.request import urlopen
 
 import pystac
-from pystac.errors import STACError
+from pystac.errors import STACError, STACTypeError
+from pystac.stac_io import DefaultStacIO
 
 from tiling.errors import SceneError
 
 _MAGIC = re.compile(r"[*?\[]")
+_API_ITEM = re.compile(r"https?://.+/collections/[^/]+/items/(?![^/]+\.tiff?$)[^/]+")
+_TIMEOUT = 30
 _RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-geotiff")
 _RASTER_SUFFIXES = {".tif", ".tiff", ".jp2", ".vrt"}
 
@@ -43,30 +47,41 @@ def find_scenes(names: Sequence[str]) -> list[SceneSource]:
     Raises:
         SceneError: A glob or a STAC file holds none, or an item several.
     """
-    found = {source.path: source for name in names for source in _find(name)}
-    taken: Counter[str] = Counter()
+    found: dict[str, SceneSource] = {}
+    for each in (source for name in names for source in _find(name)):
+        found.setdefault(_place(each.path), each)
+    taken = {source.name.lower() for source in found.values()}
+    seen: set[str] = set()
     sources = []
     for source in found.values():
-        taken[source.name.lower()] += 1
-        number = taken[source.name.lower()]
-        sources.append(source if number == 1 else replace(source, name=f"{source.name}_{number}"))
+        name = source.name
+        if name.lower() in seen:
+            free = (f"{name}_{number}" for number in count(2))
+            name = next(other for other in free if other.lower() not in taken | seen)
+        seen.add(name.lower())
+        sources.append(replace(source, name=name))
     return sources
 
 
 def _find(name: str) -> Iterator[SceneSource]:
     path, _, asset = name.partition("#")
-    if PurePosixPath(path.partition("?")[0]).suffix.lower() in {".json", ".geojson"}:
-        yield from _of_stac(path, asset)
-    elif _is_remote(name) or Path(name).exists() or not _MAGIC.search(name):
-        if Path(name).is_dir():
-            raise SceneError(f"{name} is a folder; name the rasters in it, such as '{Path(name) / '*.tif'}'")
-        yield SceneSource(_stem(name), name)
-    else:
-        matches = sorted(glob.glob(name, recursive=True), key=_natural)  # noqa: PTH207 - it takes whole paths
-        if not matches:
-            raise SceneError(f"{name} matches no file; check the folder and the extension")
-        for match in matches:
-            yield SceneSource(_stem(match), match)
+    if _is_stac(path):
+        for match in _expanded(path):
+            yield from _of_stac(match, asset)
+        return
+    for match in _expanded(name):
+        if not match or Path(match).is_dir():
+            raise SceneError(f"{match or '(nothing)'} is a folder; name the rasters in it: '{Path(match) / '*.tif'}'")
+        yield SceneSource(_stem(match), match)
+
+
+def _expanded(name: str) -> list[str]:
+    if _is_remote(name) or Path(name).exists() or not _MAGIC.search(name):
+        return [name]
+    matches = sorted(glob.glob(name, recursive=True), key=_natural)  # noqa: PTH207 - it takes whole paths
+    if not matches:
+        raise SceneError(f"{name} matches no file; check the folder and the extension")
+    return matches
 
 
 def _of_stac(href: str, asset: str) -> Iterator[SceneSource]:
@@ -76,34 +91,42 @@ def _of_stac(href: str, asset: str) -> Iterator[SceneSource]:
             keys = ", ".join(item.assets) or "none"
             what = f"no asset {asset}" if asset else "several rasters or none"
             raise SceneError(f"{href}: the item {item.id} has {what} (assets: {keys}); name one, as in {href}#visual")
-        target = chosen.get_absolute_href() or chosen.href
-        yield SceneSource(_safe(item.id), target)
+        yield SceneSource(_safe(item.id), chosen.get_absolute_href() or chosen.href)
 
 
-def _items(href: str) -> Iterator[pystac.Item]:
+def _items(href: str) -> list[pystac.Item]:
     remedy = "give a STAC item, collection or item collection, or a raster"
+    reader = _Reader()
     try:
-        record = pystac.StacIO.default().read_json(href)
+        record = reader.read_json(href)
         if record.get("type") == "FeatureCollection":
-            # One by one, for the items' own base: their assets may be named from there.
-            for feature in record["features"]:
-                item = pystac.Item.from_dict(feature, preserve_dict=False)
-                item.set_self_href(href)
-                yield item
-            return
-        found = pystac.read_file(href)
-    except (STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            items = [pystac.Item.from_dict(feature, href=href, migrate=True) for feature in record["features"]]
+        else:
+            items = _within(reader.stac_object_from_dict(record, href=href))
+    except (STACError, STACTypeError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SceneError(f"{href} cannot be read as STAC ({reason}); {remedy}") from error
-    if isinstance(found, pystac.Item):
-        yield found
-        return
-    items = found.get_items(recursive=True) if isinstance(found, pystac.Catalog) else iter(())
-    first = next(items, None)
-    if first is None:
+    if not items:
         raise SceneError(f"{href} holds no items; {remedy}")
-    yield first
-    yield from items
+    return items
+
+
+def _within(found: pystac.STACObject) -> list[pystac.Item]:
+    if isinstance(found, pystac.Catalog):
+        # What stands above is not needed, and may be elsewhere or nowhere.
+        found.set_root(found)
+        return list(found.get_items(recursive=True))
+    return [found] if isinstance(found, pystac.Item) else []
+
+
+class _Reader(DefaultStacIO):
+    """Reads STAC files; a server that does not answer is not waited for without end."""
+
+    def read_text_from_href(self, href: str) -> str:
+        if not href.startswith(("http://", "https://")):
+            return super().read_text_from_href(href)
+        with urlopen(href, timeout=_TIMEOUT) as answer:
+            return str(answer.read().decode("utf-8"))
 
 
 def _choose(item: pystac.Item) -> pystac.Asset | None:
@@ -123,7 +146,17 @@ def _choose(item: pystac.Item) -> pystac.Asset | None:
 def _is_raster(asset: pystac.Asset) -> bool:
     hidden = {"thumbnail", "overview", "metadata"} & set(asset.roles or [])
     by_type = (asset.media_type or "").startswith(_RASTER_TYPES)
-    return not hidden and (by_type or PurePosixPath(asset.href).suffix.lower() in _RASTER_SUFFIXES)
+    return not hidden and (by_type or PurePosixPath(asset.href.partition("?")[0]).suffix.lower() in _RASTER_SUFFIXES)
+
+
+def _is_stac(name: str) -> bool:
+    path = name.partition("?")[0]
+    return PurePosixPath(path).suffix.lower() in {".json", ".geojson"} or _API_ITEM.fullmatch(path) is not None
+
+
+def _place(path: str) -> str:
+    """The same for all names of a file."""
+    return str(Path(path).resolve()) if not _is_remote(path) and Path(path).exists() else path
 
 
 def _is_remote(name: str) -> bool:
@@ -142,4 +175,4 @@ def _safe(name: str) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort scene2 before scene10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
