@@ -46,5 +46,5 @@ def encode(probability: Tensor, valid: Tensor) -> Tensor:
     Returns:
         uint8 of the same shape.
     """
-    stored = probability.clamp(0, 1).mul_(LEVELS).round_().to(torch.uint8)
-    return stored.masked_fill_(~valid, NODATA)
+    stored = (probability * LEVELS).round_().clamp_(0, LEVELS).to(torch.uint8)
+    return stored if valid.all() else stored.masked_fill_(~valid, NODATA)

@@ -109,8 +109,13 @@ def predict(
         ),
     ] = False,
     block: Annotated[
-        int, typer.Option(help="Rows of a block, the unit of --resume and of workers.", rich_help_panel=MACHINE)
-    ] = 4096,
+        int | None,
+        typer.Option(
+            help="Rows of a block, the unit of --resume and of workers.",
+            show_default="some megapixels",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Start so many processes on this machine.", rich_help_panel=CLUSTER)
     ] = None,

@@ -11,6 +11,7 @@ vertices and never moves one onto a sample.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -100,7 +101,8 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
     """
     missing = samples == NODATA
     values = np.where(missing, 2 * level - FULL, samples)
-    generator = contour_generator(z=values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset)
+    x, y = _places(samples.shape)
+    generator = contour_generator(x=x, y=y, z=values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset)
     lines = cast(list[list[NDArray[np.generic] | None]], generator.filled(level, NODATA))
     if lines[0][0] is None:
         return join([]), np.zeros(0, np.bool_)
@@ -117,6 +119,13 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
     corners = steps / _STEPS + (col + 0.5, row + 0.5)
     polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, (rings, shells))
     return Contours(polygons, total, count), goes_on
+
+
+@lru_cache(maxsize=4)
+def _places(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The column and the row of every sample; making them anew for each block would take as long as the tracing."""
+    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    return cols, rows
 
 
 def join(parts: Sequence[Contours]) -> Contours:

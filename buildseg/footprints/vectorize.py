@@ -39,7 +39,7 @@ class VectorizeOptions:
     min_area: float = 5.0
     simplify: float | None = None
     crs: str = "wgs84"
-    block: int = 2048
+    block: int = 512
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -32,10 +33,10 @@ class FootprintFollower:
     def __init__(
         self, raster: Path, blocks: Sequence[Block], options: VectorizeOptions, clip: shapely.Geometry | None = None
     ) -> None:
-        self._raster = raster
-        with opened_probability(raster) as dataset:
-            self._vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), options, clip)
-            pieces = cut_blocks(dataset.height, dataset.width, options.block)
+        self._open = ExitStack()
+        self._dataset = self._open.enter_context(opened_probability(raster))
+        self._vectorizer = Vectorizer(find_ground(raster, self._dataset, options.crs), options, clip)
+        pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
         self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}
@@ -71,8 +72,7 @@ class FootprintFollower:
         return self._vectorizer.table()
 
     def _draw(self, piece: Block) -> None:
-        with opened_probability(self._raster) as dataset:
-            self._vectorizer.add(read_block(dataset, piece), piece)
+        self._vectorizer.add(read_block(self._dataset, piece), piece)
 
     def __enter__(self) -> "FootprintFollower":
         return self
@@ -81,6 +81,7 @@ class FootprintFollower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._open.close()
 
 
 def _box(block: Block) -> shapely.Geometry:

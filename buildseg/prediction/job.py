@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import NDArray
 
@@ -20,11 +19,13 @@ from buildseg.prediction.conform import open_scene
 from buildseg.prediction.options import PredictOptions
 from buildseg.probability import probability_profile
 from tiling import Block, Grid, RasterProfile, Scene, cut_blocks, overlap_pixels
+from tiling.opening import open_raster
 
 if TYPE_CHECKING:
     from buildseg.area_of_interest import AreaOfInterest, SceneArea
 
 _WIDEST_BLOCK = 32_768
+_LEAST_ROWS, _BLOCK_PIXELS = 512, 2**22
 _LOOKS, _LOOK_SIDE = 3, 128
 
 
@@ -101,7 +102,8 @@ def opened_job(request: Request, models: Sequence[Model], options: PredictOption
     with scene:
         size = options.window or max(contract.window for contract in contracts)
         grid = Grid(scene.height, scene.width, size, overlap_pixels(size, options.overlap))
-        blocks = tuple(cut_blocks(scene.height, scene.width, options.block, _WIDEST_BLOCK))
+        rows = options.block or max(_LEAST_ROWS, _BLOCK_PIXELS // scene.width // _LEAST_ROWS * _LEAST_ROWS)
+        blocks = tuple(cut_blocks(scene.height, scene.width, rows, _WIDEST_BLOCK))
         yield Job(request, scene, contracts, grid, blocks, request.area.on(scene) if request.area else None)
 
 
@@ -150,7 +152,7 @@ def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, prec
         "--tta": options.augmentation,
         "--scale": ", ".join(map(str, options.scales)),
         "--precision": precision,
-        "--block": str(options.block),
+        "--block": str(job.blocks[0].rows),
     }
     for number, (model, contract) in enumerate(zip(models, job.contracts, strict=True), 1):
         weights = (value.cpu().contiguous().flatten().numpy() for value in model.network.state_dict().values())
@@ -160,7 +162,7 @@ def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, prec
 
 def _files_of(path: str) -> str:
     """Say when the files of a scene were changed and how large they are: a VRT's sources and masks count."""
-    with rasterio.open(path) as dataset:
+    with open_raster(path) as dataset:
         local = sorted(file for file in map(Path, dataset.files) if file.exists())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in local]
     return _digest(repr(stats).encode())

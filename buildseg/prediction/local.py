@@ -7,6 +7,7 @@ import torch
 
 from buildseg.devices import resolve_device, resolve_precision
 from buildseg.model_file import Model
+from buildseg.prediction.allocation import keep_freed_memory
 from buildseg.prediction.engine import Pace, Part, predict_blocks
 from buildseg.prediction.job import Job, runs_of
 from buildseg.prediction.network import Arithmetic, Ensemble, Network, TorchNetwork, views
@@ -84,6 +85,7 @@ def _pace(device: torch.device, batch_size: int | None) -> Pace:
     batch_size = batch_size or _BATCH_SIZE[device.type]
     if device.type != "cpu":
         return Pace(device, batch_size)
+    keep_freed_memory()
     threads = torch.get_num_threads()
     streams = min(threads, _MOST_STREAMS)
     return Pace(device, batch_size, streams, threads // streams)

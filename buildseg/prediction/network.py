@@ -13,7 +13,7 @@ from torch import Tensor
 from buildseg.contract import Contract
 from buildseg.model_file import Model
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm
+from buildseg.prediction.folding import fold_batch_norm, quicken_pooling
 from buildseg.prediction.half_precision import to_bfloat16
 from tiling.errors import OptionError
 
@@ -124,6 +124,7 @@ class TorchNetwork:
         network = model.network.eval()
         smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
         network = fold_batch_norm(network, smallest)
+        quicken_pooling(network)
         if device.type == "cuda" and arithmetic.precision != "fp32":
             half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
             self._mixed = torch.autocast("cuda", half, cache_enabled=False)

@@ -41,7 +41,7 @@ class PredictOptions:
         overlap: Fraction of a window that neighbours share, 0 up to 1.
         augmentation: ``none``, ``flips`` or ``d4``: each window is shown in one, four or eight orientations.
         scales: Resolutions, relative to the model's, at which each window is shown.
-        block: Rows of a block, the unit of resuming and of distribution.
+        block: Rows of a block, the unit of resuming and of distribution; None takes what makes some megapixels.
         input: What the scene's file does not say.
         machine: How the work is put on the machine.
 
@@ -53,7 +53,7 @@ class PredictOptions:
     overlap: float = 0.25
     augmentation: str = "none"
     scales: tuple[float, ...] = (1.0,)
-    block: int = 4096
+    block: int | None = None
     input: InputOptions = field(default_factory=InputOptions)
     machine: Machine = field(default_factory=Machine)
 
@@ -65,5 +65,5 @@ class PredictOptions:
             raise OptionError(f"--tta {self.augmentation} is unknown; use {', '.join(ORIENTATIONS)}")
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
             raise OptionError(f"--scale {','.join(map(str, self.scales))} is out of range; give factors such as 1,1.5")
-        if self.block < 64:
+        if self.block is not None and self.block < 64:
             raise OptionError(f"--block {self.block} is too small; give 64 rows or more")

@@ -36,10 +36,8 @@ class Stitcher:
     """
 
     def __init__(self, grid: Grid, block: Block, device: torch.device) -> None:
-        weights = BlendWeights.of(grid)
         self._block = block
-        self._rows = {start: torch.from_numpy(weight).to(device) for start, weight in weights.rows.items()}
-        self._cols = {start: torch.from_numpy(weight).to(device) for start, weight in weights.cols.items()}
+        self._weights = _DeviceWeights(grid, device)
         shape = (min(grid.size, block.rows), block.cols)
         self._values = torch.zeros(shape, dtype=torch.float32, device=device)
         self._valid = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -63,8 +61,7 @@ class Stitcher:
         right = min(window.col + window.size, block.col + block.cols)
         here = (slice(0, bottom - top), slice(left - block.col, right - block.col))
         rows, cols = slice(top - window.row, bottom - window.row), slice(left - window.col, right - window.col)
-        weights = torch.outer(self._rows[window.row][rows], self._cols[window.col][cols])
-        self._values[here].addcmul_(values[rows, cols], weights)
+        self._values[here].addcmul_(values[rows, cols], self._weights.of(window)[rows, cols])
         self._valid[here] |= True if valid is None else valid[rows, cols]
         return strip
 
@@ -91,16 +88,36 @@ class Stitcher:
         finished = row - self._first
         if finished == 0:
             return None
-        strip = Strip(self._first, _shift(self._values, finished), _shift(self._valid, finished))
+        values, self._values = _shift(self._values, finished)
+        valid, self._valid = _shift(self._valid, finished)
+        strip = Strip(self._first, values, valid)
         self._first = row
         return strip
 
 
-def _shift(buffer: Tensor, rows: int) -> Tensor:
-    """Take the first rows out of a buffer, move the others up and fill with zeros."""
-    taken = buffer.new_zeros((rows, buffer.shape[1]))
-    known, kept = min(rows, len(buffer)), max(0, len(buffer) - rows)
-    taken[:known] = buffer[:known]
-    buffer[:kept] = buffer[rows:].clone()
-    buffer[kept:] = 0
-    return taken
+def _shift(buffer: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Take the first rows out of a buffer; give them, and a buffer of the same size with the others on top."""
+    moved = torch.zeros_like(buffer)
+    if rows > len(buffer):
+        return torch.cat([buffer, buffer.new_zeros((rows - len(buffer), buffer.shape[1]))]), moved
+    moved[: len(buffer) - rows] = buffer[rows:]
+    return buffer[:rows], moved
+
+
+class _DeviceWeights:
+    """The blend weights of whole windows; most windows of a grid have the same."""
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        weights = BlendWeights.of(grid)
+        self._rows = {start: weight.tobytes() for start, weight in weights.rows.items()}
+        self._cols = {start: weight.tobytes() for start, weight in weights.cols.items()}
+        self._device = device
+        self._known: dict[tuple[bytes, bytes], Tensor] = {}
+
+    def of(self, window: Window) -> Tensor:
+        """Give the weights of a window, (size, size)."""
+        key = (self._rows[window.row], self._cols[window.col])
+        if key not in self._known:
+            rows, cols = (torch.frombuffer(bytearray(axis), dtype=torch.float32) for axis in key)
+            self._known[key] = torch.outer(rows, cols).to(self._device)
+        return self._known[key]
