@@ -8,25 +8,33 @@ import numpy as np
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
+from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio.transform import Affine
 
-from buildseg.labels import read_labels
+from buildseg.labels import extent, pyproj_crs, read_labels
 from tiling import Scene, Window
 from tiling.errors import LabelError, OptionError
 
-_STEPS = 50
+_STEPS = 1000
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SceneArea:
     """An area in the pixel coordinates of a scene: x is the column, y the row.
 
+    What it merely borders on, it does not touch. That is decided pixel by pixel, so that it does not depend on the
+    rectangle that is asked for.
+
     Attributes:
         geometry: What of the area lies in the scene.
     """
 
     geometry: shapely.Geometry
+
+    def __post_init__(self) -> None:
+        shapely.prepare(self.geometry)
 
     @property
     def empty(self) -> bool:
@@ -36,7 +44,7 @@ class SceneArea:
     def touches(self, window: Window) -> bool:
         """Say whether any of the area lies in a window."""
         square = shapely.box(window.col, window.row, window.col + window.size, window.row + window.size)
-        return bool(shapely.intersects(self.geometry, square))
+        return bool(self._shares_ground(square))
 
     def mask(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
         """Say which pixels of a rectangle the area touches.
@@ -50,13 +58,22 @@ class SceneArea:
         Returns:
             Shape (rows, cols).
         """
-        here = shapely.intersection(self.geometry, shapely.box(col, row, col + cols, row + rows))
+        around = shapely.box(col - 2, row - 2, col + cols + 2, row + rows + 2)
+        here = _polygons(shapely.intersection(self.geometry, around))
         if here.is_empty:
             return np.zeros((rows, cols), np.bool_)
-        inside: NDArray[np.uint8] = rasterio.features.rasterize(
-            [here], (rows, cols), transform=Affine.translation(col, row), all_touched=True, dtype="uint8"
-        )
-        return inside.astype(np.bool_)
+        touched = _burn(here, row, col, rows, cols)
+        outline = _burn(shapely.boundary(here), row - 1, col - 1, rows + 2, cols + 2)
+        near = np.lib.stride_tricks.sliding_window_view(outline, (3, 3)).any(axis=(2, 3))
+        # Burning is generous, and how much so depends on where the lines are cut.
+        down, across = np.nonzero(touched & near)
+        left, top = across + col, down + row
+        touched[down, across] = self._shares_ground(shapely.box(left, top, left + 1, top + 1))
+        return touched
+
+    def _shares_ground(self, squares: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = shapely.intersects(self.geometry, squares) & ~shapely.touches(self.geometry, squares)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +101,8 @@ class AreaOfInterest:
         try:
             frame = read_labels(path).frame
         except LabelError as error:
-            raise OptionError(
-                f"--aoi: {str(error).replace('labels must be building outlines', 'give an area')}"
-            ) from error
+            reason = str(error).replace("of the labels", "of the area")
+            raise OptionError(f"--aoi: {reason.replace('labels must be building outlines', 'give an area')}") from error
         return cls(shapely.union_all(frame.geometry.array), frame.crs.to_wkt())
 
     def on(self, scene: Scene) -> SceneArea:
@@ -97,15 +113,15 @@ class AreaOfInterest:
         Raises:
             OptionError: It cannot be brought to the scene's CRS.
         """
-        west, south, east, north = self.geometry.bounds
-        step = max(east - west, north - south) / _STEPS
-        fine = geopandas.GeoSeries([shapely.segmentize(self.geometry, step)], crs=self.crs)
-        authority = scene.crs.to_authority()
         try:
-            there = fine.to_crs(":".join(authority) if authority else scene.crs.to_wkt()).iloc[0]
+            target = pyproj_crs(scene.crs)
+            near = self._near(scene, target)
+            west, south, east, north = near.bounds
+            fine = shapely.segmentize(near, max(east - west, north - south) / _STEPS or 1)
+            there = geopandas.GeoSeries([fine], crs=self.crs).to_crs(target).iloc[0]
         except ProjError as error:
             raise OptionError(
-                f"--aoi cannot be brought to the CRS of {scene.path} ({error}); save it in that"
+                f"--aoi cannot be brought to the CRS of {scene.path} ({error}); save it in that CRS"
             ) from error
         if not np.isfinite(shapely.get_coordinates(there)).all():
             raise OptionError(
@@ -113,8 +129,29 @@ class AreaOfInterest:
             )
         to_pixels = ~scene.transform
         pixels = shapely.transform(there, lambda points: np.column_stack(to_pixels @ (points[:, 0], points[:, 1])))
-        geometry = shapely.intersection(shapely.make_valid(pixels), shapely.box(0, 0, scene.width, scene.height))
-        areal = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
-        geometry = shapely.union_all(areal)
-        shapely.prepare(geometry)
-        return SceneArea(geometry)
+        whole = shapely.box(0, 0, scene.width, scene.height)
+        return SceneArea(_polygons(shapely.intersection(shapely.make_valid(pixels), whole)))
+
+    def _near(self, scene: Scene, target: str) -> shapely.Geometry:
+        """Cut off what lies far from the scene: the steps become finer, and no other CRS shows the whole earth."""
+        bounds = Transformer.from_crs(target, self.crs, always_xy=True).transform_bounds(*extent(scene).bounds)
+        west, south, east, north = bounds
+        if not np.isfinite(bounds).all() or west >= east:  # the scene lies across the 180th meridian
+            return self.geometry
+        margin = _MARGIN * max(east - west, north - south)
+        return shapely.intersection(
+            self.geometry, shapely.box(west - margin, south - margin, east + margin, north + margin)
+        )
+
+
+def _polygons(geometry: shapely.Geometry) -> shapely.Geometry:
+    """Leave out points and lines, which are left where an outline was cut."""
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return shapely.union_all(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON])
+
+
+def _burn(geometry: shapely.Geometry, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
+    burnt: NDArray[np.uint8] = rasterio.features.rasterize(
+        [geometry], (rows, cols), transform=Affine.translation(col, row), all_touched=True, dtype="uint8"
+    )
+    return burnt.astype(np.bool_)

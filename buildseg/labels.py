@@ -48,7 +48,7 @@ class Labels:
             LabelError: None does, or they cannot be brought to the scene's CRS.
         """
         try:
-            polygons = self.frame.geometry.to_crs(_pyproj_crs(scene.crs))
+            polygons = self.frame.geometry.to_crs(pyproj_crs(scene.crs))
         except ProjError as error:
             raise LabelError(f"{self.path} cannot be brought to the CRS of {scene.path} ({error})") from error
         near = polygons.iloc[np.sort(polygons.sindex.query(extent(scene), predicate="intersects"))]
@@ -139,7 +139,7 @@ def _choose_layer(path: Path, wanted: str | None) -> str | None:
     return wanted
 
 
-def _pyproj_crs(crs: CRS) -> str:
+def pyproj_crs(crs: CRS) -> str:
     """Hand a CRS over by authority code where it has one: the two libraries may bring different PROJ databases."""
     authority = crs.to_authority()
     return ":".join(authority) if authority else crs.to_wkt()
