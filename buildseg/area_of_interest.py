@@ -64,9 +64,9 @@ class SceneArea:
             return np.zeros((rows, cols), np.bool_)
         touched = _burn(here, row, col, rows, cols)
         outline = _burn(shapely.boundary(here), row - 1, col - 1, rows + 2, cols + 2)
-        near = np.lib.stride_tricks.sliding_window_view(outline, (3, 3)).any(axis=(2, 3))
-        # Burning is generous, and how much so depends on where the lines are cut.
-        down, across = np.nonzero(touched & near)
+        near = np.logical_or.reduce([outline[y : y + rows, x : x + cols] for y in range(3) for x in range(3)])
+        # How exactly lines are burnt depends on where they are cut, so that pixels along them are looked at one by one.
+        down, across = np.nonzero(near)
         left, top = across + col, down + row
         touched[down, across] = self._shares_ground(shapely.box(left, top, left + 1, top + 1))
         return touched
