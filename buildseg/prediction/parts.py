@@ -169,8 +169,10 @@ def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwri
             f"{folder} is in use by another buildseg; wait for it, or choose another name for the output"
         ) from error
     try:
-        _settle(folder, job, resume=resume, overwrite=overwrite)
+        goes_on = _settle(folder, job, resume=resume, overwrite=overwrite)
         try:
+            if not goes_on:
+                write_record(folder / _JOB, job)
             yield folder
         except BaseException:
             _tidy(folder)
@@ -180,8 +182,8 @@ def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwri
         lock.release()
 
 
-def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:
-    record = folder / _JOB
+def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bool) -> bool:
+    """Say whether there are parts to go on with; otherwise clear the folder."""
     parts = len(list(folder.glob("row*.tif")))
     if parts and not resume and not overwrite:
         raise OutputError(
@@ -189,12 +191,12 @@ def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bo
             "--overwrite to start again"
         )
     if parts and resume:
-        check_record(record, job, f"what is in {folder}")
-        return
+        check_record(folder / _JOB, job, f"what is in {folder}")
+        return True
     for leftover in folder.iterdir():
         if leftover.name != _LOCK:
             leftover.unlink()
-    write_record(record, job)
+    return False
 
 
 def _tidy(folder: Path) -> None:
