@@ -25,7 +25,7 @@ from tiling.grid import Block, Window
 from tiling.opening import checked_crs, declare_nodata, open_raster
 from tiling.remote import is_remote, network_reason, opening, reading
 
-BLOCK_CACHE_BYTES = 256 * 2**20
+BLOCK_CACHE_BYTES = 128 * 2**20
 _STRIP_CACHE_BYTES = 1024 * 2**20
 SAME_RESOLUTION = 0.1
 _MARGIN = 2

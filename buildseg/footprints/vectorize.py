@@ -92,8 +92,10 @@ class Vectorizer:
             block: One of `cut_blocks`.
         """
         contours, goes_on = trace(samples, self._level, block.row, block.col)
-        self._finish(contours.where(~goes_on))
-        self._waiting.append(contours.where(goes_on))
+        if not goes_on.all():
+            self._finish(contours.where(~goes_on))
+        if goes_on.any():
+            self._waiting.append(contours.where(goes_on))
 
     def table(self) -> geopandas.GeoDataFrame:
         """Join what waits; the vectorizer is done with.

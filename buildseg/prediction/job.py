@@ -24,7 +24,7 @@ from tiling.opening import open_raster
 if TYPE_CHECKING:
     from buildseg.area_of_interest import AreaOfInterest, SceneArea
 
-_WIDEST_BLOCK = 32_768
+_WIDEST_BLOCK = 16_384
 _LEAST_ROWS, _BLOCK_PIXELS = 512, 2**22
 _LOOKS, _LOOK_SIDE = 3, 128
 
