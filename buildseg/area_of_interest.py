@@ -33,9 +33,6 @@ class SceneArea:
 
     geometry: shapely.Geometry
 
-    def __post_init__(self) -> None:
-        shapely.prepare(self.geometry)
-
     @property
     def empty(self) -> bool:
         """Whether the area does not touch the scene."""
@@ -44,7 +41,7 @@ class SceneArea:
     def touches(self, window: Window) -> bool:
         """Say whether any of the area lies in a window."""
         square = shapely.box(window.col, window.row, window.col + window.size, window.row + window.size)
-        return bool(self._shares_ground(square))
+        return bool(_share_ground(self.geometry, square))
 
     def mask(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
         """Say which pixels of a rectangle the area touches.
@@ -68,12 +65,11 @@ class SceneArea:
         # How exactly lines are burnt depends on where they are cut, so that pixels along them are looked at one by one.
         down, across = np.nonzero(near)
         left, top = across + col, down + row
-        touched[down, across] = self._shares_ground(shapely.box(left, top, left + 1, top + 1))
+        # A copy, for what is prepared must not be used by two threads.
+        whole = shapely.from_wkb(shapely.to_wkb(self.geometry))
+        shapely.prepare(whole)
+        touched[down, across] = _share_ground(whole, shapely.box(left, top, left + 1, top + 1))
         return touched
-
-    def _shares_ground(self, squares: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = shapely.intersects(self.geometry, squares) & ~shapely.touches(self.geometry, squares)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +138,11 @@ class AreaOfInterest:
         return shapely.intersection(
             self.geometry, shapely.box(west - margin, south - margin, east + margin, north + margin)
         )
+
+
+def _share_ground(area: shapely.Geometry, squares: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = shapely.intersects(area, squares) & ~shapely.touches(area, squares)
+    return found
 
 
 def _polygons(geometry: shapely.Geometry) -> shapely.Geometry:

@@ -1,5 +1,7 @@
 """A run that is confined to an area gives what the whole run gives there, and does nothing elsewhere."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import geopandas
 import numpy as np
 import pytest
@@ -9,13 +11,13 @@ from pyproj import Geod
 
 import scenes
 from bright_model import bright_model
-from buildseg.area_of_interest import AreaOfInterest
+from buildseg.area_of_interest import AreaOfInterest, SceneArea
 from buildseg.footprints import VectorizeOptions
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.run import Outputs, predict
 from buildseg.probability import NODATA
 from range_server import serving
-from tiling import Scene
+from tiling import Scene, Window
 from tiling.errors import OptionError
 
 SHAPE = (320, 480)
@@ -121,6 +123,21 @@ def test_windows_outside_are_neither_read_nor_predicted(town, area, tmp_path, mo
     )
     assert len(read) == expected < 20
     assert sum(seen) in (expected, expected + 1)  # one more where the arithmetic is tried out
+
+
+def test_threads_may_ask_at_once():
+    """What GEOS prepares of a shape when it is first asked is not safe to share: the process used to crash."""
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    shape = shapely.Polygon(np.column_stack([500 + 300 * np.cos(angles), 500 + 300 * np.sin(angles)]))
+    windows = [Window(row, col, 64) for row in range(0, 1000, 100) for col in range(0, 1000, 100)]
+    expected = [shape.intersects(shapely.box(w.col, w.row, w.col + 64, w.row + 64)) for w in windows]
+    for _ in range(40):
+        area = SceneArea(shapely.from_wkb(shapely.to_wkb(shape)))
+        with ThreadPoolExecutor(4) as pool:
+            touched = list(pool.map(area.touches, windows))
+            masked = list(pool.map(lambda window: area.mask(window.row, window.col, 64, 64).any(), windows[::10]))
+        assert touched == expected
+        assert masked == expected[::10]
 
 
 def test_an_area_in_degrees(town, whole, tmp_path):

@@ -35,7 +35,9 @@ class FootprintFollower:
     ) -> None:
         self._open = ExitStack()
         self._dataset = self._open.enter_context(opened_probability(raster))
-        self._vectorizer = Vectorizer(find_ground(raster, self._dataset, options.crs), options, clip)
+        # A copy, for it is prepared here, and what is prepared must not be used by two threads.
+        own = shapely.from_wkb(shapely.to_wkb(clip))
+        self._vectorizer = Vectorizer(find_ground(raster, self._dataset, options.crs), options, own)
         pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
