@@ -1,10 +1,12 @@
 """Brings networks that are only run, not trained, into a form that is quicker."""
 
 import copy
+from collections import Counter
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -47,28 +49,43 @@ def quicken_pooling(network: nn.Module) -> None:
 
 
 def _followed(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Run the network and see which convolution each batch normalisation takes its input from."""
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    """Run the network and see which convolutions nothing but one batch normalisation takes its input from.
+
+    Which result goes where is read off the graph that is recorded for gradients, changes in place included.
+    """
+    made: dict[Node | None, nn.Conv2d] = {}
+    pairs: list[tuple[Node | None, nn.Conv2d, nn.BatchNorm2d]] = []
     ran: list[nn.Module] = []
 
     def convolved(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ran.append(module)
-        outputs[id(output)] = (module, output)
+        made[output.grad_fn] = module
 
     def normalises(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         ran.append(module)
-        if id(inputs[0]) in outputs:
-            pairs.append((outputs[id(inputs[0])][0], module))
+        if inputs[0].grad_fn in made:
+            pairs.append((inputs[0].grad_fn, made[inputs[0].grad_fn], module))
 
     hooks = [m.register_forward_hook(convolved) for m in network.modules() if type(m) is nn.Conv2d]
     hooks += [m.register_forward_pre_hook(normalises) for m in network.modules() if type(m) is nn.BatchNorm2d]
-    with torch.inference_mode():
-        network(image)
+    with torch.enable_grad():
+        uses = _uses(network(image.clone().requires_grad_().clone()))
     for hook in hooks:
         hook.remove()
     # A module that runs several times, and so behind or before others, stays as it is.
-    return [pair for pair in pairs if ran.count(pair[0]) == ran.count(pair[1]) == 1]
+    return [(conv, norm) for node, conv, norm in pairs if uses[node] == ran.count(conv) == ran.count(norm) == 1]
+
+
+def _uses(result: Tensor) -> Counter[Node | None]:
+    """Count how often each step on the way to a result is gone on from."""
+    uses: Counter[Node | None] = Counter()
+    waiting = [result.grad_fn]
+    while waiting:
+        step = waiting.pop()
+        before = [node for node, _ in step.next_functions] if step else []
+        waiting += [node for node in set(before) if node not in uses]
+        uses.update(before)
+    return uses
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

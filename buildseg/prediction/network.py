@@ -19,7 +19,8 @@ from tiling.errors import OptionError
 
 _log = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+# The last two are what oneDNN and C++ say; the first of them can have other causes, which end at a batch of one.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "create a primitive", "bad_alloc")
 
 
 class Network(Protocol):
@@ -158,7 +159,7 @@ class TorchNetwork:
             return torch.cat([self(*part) for part in parts])
         try:
             return self._predict(pixels, valid)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise
         self._most = max(1, len(pixels) // 2)
