@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
 from threading import Lock
 from typing import cast
 
@@ -20,11 +19,12 @@ from buildseg.prediction.local import Finished, LocalPredictor
 from buildseg.prediction.options import PredictOptions
 from buildseg.progress import Track, silent
 from tiling import Block
-from tiling.errors import OptionError, SceneError
+from tiling.errors import BuildsegError, OptionError, SceneError
 
 _LONGEST_RUN = 16
 _TASKS_PER_WORKER = 2
-_PATIENCE = 5
+_PATIENCE, _START = 5, 120
+_HIDDEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
 class ClusterPredictor:
@@ -80,8 +80,11 @@ class ClusterPredictor:
         done = as_completed(first, loop=self._client.loop)
         try:
             for future in track(done, "Predicting", len(runs)):
-                yield from future.result()
-                future.release()
+                try:
+                    finished = future.result()
+                finally:
+                    future.release()
+                yield from finished
                 done.update(submit(run) for run in islice(waiting, 1))
         finally:
             self._client.cancel(list(done.futures))
@@ -123,20 +126,26 @@ def local_cluster(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]
 
     Yields:
         A client of it.
+
+    Raises:
+        OptionError: The workers do not start.
     """
     count = len(devices) or workers
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     seen = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}] * count
-    common = {"nthreads": 1, "host": "127.0.0.1", "dashboard": False, "silence_logs": logging.WARNING}
+    common = {"nthreads": 1, "host": "127.0.0.1", **_HIDDEN, "silence_logs": logging.WARNING}
     specs = {
         number: {"cls": Nanny, "options": {**common, "env": {**environment, **own}}} for number, own in enumerate(seen)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **_HIDDEN}}
     with (
         SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.WARNING) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.wait_for_workers(count, timeout=120)
+        try:
+            client.wait_for_workers(count, timeout=_START)
+        except TimeoutError as error:
+            raise OptionError(f"{count} workers did not start within {_START} s; give a smaller --workers") from error
         yield client
 
 
@@ -182,10 +191,15 @@ def _precision(name: str) -> str:
 
 def _finish_run(name: str, request: Request, shown: tuple[int, int, str], run: list[Block]) -> list[Finished]:
     plugin = _plugin(name)
-    with plugin.lock:
-        job = plugin.job(request)
-        if (job.scene.width, job.scene.height, job.looks()) != shown:
-            raise SceneError(
-                f"{Path(request.path)} is another file on a worker than here; put the scene where all machines see it"
-            )
-        return list(plugin.predictor.finish(job, run))
+    try:
+        with plugin.lock:
+            job = plugin.job(request)
+            if (job.scene.width, job.scene.height, job.looks()) != shown:
+                raise SceneError(
+                    f"{request.path} is another file on a worker than here; put the scene where all machines see it"
+                )
+            return list(plugin.predictor.finish(job, run))
+    except BuildsegError as error:
+        # It is sent with what it stems from, and GDAL's errors cannot be.
+        error.__cause__ = error.__context__ = None
+        raise

@@ -47,12 +47,13 @@ class Estimate:
 
     def __str__(self) -> str:
         megapixels = self.width * self.height / 1e6
+        figures = ",.1f" if megapixels >= 1 else ".2g"
         return "\n".join(
             (
-                f"  pixels   {self.width} x {self.height} ({megapixels:,.1f} megapixels)",
+                f"  pixels   {self.width} x {self.height} ({megapixels:{figures}} megapixels)",
                 f"  windows  {self.windows:,} of {self.window} x {self.window} pixels",
-                f"  memory   {self.memory / 1e9:.1f} GB",
-                f"  disk     {self.disk / 1e6:,.1f} MB beside the output while it runs",
+                f"  memory   {_sized(self.memory)}",
+                f"  disk     {_sized(self.disk)} beside the output while it runs",
                 f"  time     {_said(self.seconds)} on {self.device} in {self.precision}, "
                 f"{megapixels / self.seconds:.2f} megapixels/s, by {self.probed} windows",
             )
@@ -138,6 +139,15 @@ def _count(job: Job, block: Block) -> int:
     if job.area is None:
         return len(rows) * len(cols)
     return sum(job.area.touches(Window(row, col, job.grid.size)) for row in rows for col in cols)
+
+
+def _sized(count: float) -> str:
+    """Put a number of bytes into words with two figures or more."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
 
 
 def _said(seconds: float) -> str:

@@ -79,9 +79,10 @@ class Destination:
                 Outputs(self.merged, None, self.replaces).check(source.path)
             if not self.resume and not self.overwrite:
                 _check_unused(_beside(self.merged))
-        for source in sources:
-            if not self.resume:
-                self.of(source, len(sources)).check(source.path)
+        if not self.resume:
+            with _tidied(self.merged):
+                for source in sources:
+                    self.of(source, len(sources)).check(source.path)
 
     def of(self, source: SceneSource, count: int) -> Outputs:
         """Say where the results of one scene go.
