@@ -1,5 +1,6 @@
 """Scenes that are read from a server, through GDAL's own way over the network."""
 
+import json
 import shutil
 import socket
 import time
@@ -15,6 +16,7 @@ from rasterio.env import get_gdal_config, set_gdal_config
 from bright_model import bright_model
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.run import Outputs, predict
+from buildseg.scene_sources import find_scenes
 from range_server import serving
 from tests import scenes
 from tiling import Grid, Scene, SceneOptions, Window
@@ -129,6 +131,22 @@ class TestReading:
         assert len(near) == 2
         assert near.equals(far)
         assert {path for _, path, _ in server.requests()} == {"/town.tif"}
+
+
+class TestStac:
+    def test_an_item_beside_its_raster(self, server, folder):
+        asset = {"href": "./small.tif", "type": "image/tiff; application=geotiff"}
+        item = {"type": "Feature", "stac_version": "1.0.0", "id": "town", "geometry": None, "links": []}
+        item |= {"properties": {"datetime": "2024-05-01T00:00:00Z"}, "assets": {"image": asset}}
+        (folder / "item.json").write_text(json.dumps(item), encoding="utf-8")
+        (source,) = find_scenes([f"{server.url}/item.json"])
+        assert source.path == f"{server.url}/small.tif"
+        with Scene(source.path) as scene:
+            assert scene.width == 220
+
+    def test_none_there(self, server):
+        with pytest.raises(SceneError, match=r"none.json cannot be read as STAC \(HTTP Error 404"):
+            find_scenes([f"{server.url}/none.json"])
 
 
 class TestSettings:
