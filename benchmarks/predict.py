@@ -1,14 +1,17 @@
-"""Speed and memory of prediction: ours against the bare forward pass of the same windows, and against peers.
+"""Speed and memory of prediction: ours against the network alone over the same windows, and against peers.
 
 Run: python benchmarks/predict.py [--networks lraspp psa-unet] [--sides 4096 8192] [--repeats 3] [--peers ...]
 
 The scene is a drawn town (deflate GeoTIFF, 0.3 m), the windows are 512 pixels with a quarter shared, the models are
-trained on the drawn town for a minute. Every repeat runs all systems one after the other, and medians are printed, so
-that the machine's moods fall on all of them. Not timed: imports, loading and preparing models.
+trained on the drawn town for a minute. Every run is a process of its own; every repeat runs all systems one after the
+other, and medians are printed, so that the machine's moods fall on all of them. Not timed: imports, loading and
+preparing models.
 
-"bare" is the forward pass alone, of as many windows, by the same network in the same precision, batches and threads,
-on scaled images that are in memory. "ours" runs from opening the scene to the finished file: footprints as GeoJSON, or
-the probability raster alone. What the peers do is said in predict_peers.py.
+"bare" is the network alone: as many windows, in the same precision and batches, from scaled images in memory, as
+PyTorch runs it in channels-last memory on all cores. "bare, prepared" is the same of the network as we run it: batch
+normalisation and activations joined to convolutions, one thread for each of several streams. "ours" runs from opening
+the scene to the finished file: footprints as GeoJSON, or the probability raster alone. What the peers do is said in
+predict_peers.py.
 """
 
 import argparse
@@ -22,48 +25,77 @@ from pathlib import Path
 from statistics import median
 
 import predict_peers
-import rasterio
 import torch
 
-from buildseg.model_file import Model
-from buildseg.prediction.job import Job, Request, opened_job
+from buildseg.model_file import load_model
+from buildseg.networks.output import building_probability
+from buildseg.prediction.job import Request
 from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.network import TorchNetwork
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict_with
+from tiling import Grid, overlap_pixels
 
 ENCODERS = {"lraspp": None, "psa-unet": "resnet34"}
 BARS = {"lraspp": 1.4, "psa-unet": 1.1}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def bare(predictor: LocalPredictor, job: Job) -> float:
-    """Run the network alone over as many windows as the scene has: seconds."""
-    network, pace = predictor.network(job), predictor.pace
-    assert isinstance(network, TorchNetwork)  # noqa: S101 - one model
-    images = torch.randn(pace.batch_size, len(job.scene.bands), job.grid.size, job.grid.size, device=pace.device)
-    batches = -(-len(job.grid) // pace.batch_size)
+def bare(model_file: Path, machine: Machine, side: int) -> float:
+    """Run the network alone, as PyTorch does: seconds."""
+    model = load_model(model_file)
+    predictor = LocalPredictor([load_model(model_file)], PredictOptions(machine=machine))
+    size, device = model.card.contract.window, predictor.pace.device
+    kind = TYPES[predictor.precision]
+    network = model.network.to(device=device, dtype=kind, memory_format=torch.channels_last)
+    images = torch.randn(predictor.pace.batch_size, 3, size, size, device=device).to(kind)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            building_probability(network(images))
+
+    return repeated(forward, windows(side, size) / len(images), 1, torch.get_num_threads(), device)
+
+
+def bare_prepared(model_file: Path, machine: Machine, side: int) -> float:
+    """Run the network alone, as we do: seconds."""
+    options = PredictOptions(machine=machine)
+    predictor = LocalPredictor([load_model(model_file)], options)
+    size, pace = predictor.models[0].card.contract.window, predictor.pace
+    images = torch.randn(pace.batch_size, 3, size, size, device=pace.device)
+    network = TorchNetwork(load_model(model_file), pace.device, predictor.arithmetic)
+    batches = windows(side, size) / pace.batch_size
+    return repeated(lambda: network.forward(images), batches, pace.streams, pace.threads, pace.device)
+
+
+def windows(side: int, size: int) -> int:
+    """Count the windows of a scene."""
+    return len(Grid(side, side, size, overlap_pixels(size, 0.25)))
+
+
+def repeated(run: Callable[[], object], times: float, streams: int, threads: int, device: torch.device) -> float:
+    """Run something so many times, in so many streams: seconds."""
 
     def work(count: int) -> None:
-        torch.set_num_threads(pace.threads)
+        torch.set_num_threads(threads)
         for _ in range(count):
-            network.forward(images)
+            run()
 
+    run()
+    shares = [len(range(stream, round(times), streams)) for stream in range(streams)]
     started = time.perf_counter()
-    shares = [len(range(stream, batches, pace.streams)) for stream in range(pace.streams)]
-    with ThreadPoolExecutor(pace.streams) as pool:
+    with ThreadPoolExecutor(streams) as pool:
         list(pool.map(work, shares))
-    if pace.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
-def ours(scene: Path, model: Model, out: Path, options: PredictOptions) -> float:
-    """Predict with a model that is made ready first: seconds."""
-    return timed(LocalPredictor([model], options), scene, out, options)
-
-
-def timed(predictor: LocalPredictor, scene: Path, out: Path, options: PredictOptions) -> float:
+def ours(model_file: Path, machine: Machine, scene: Path, out: Path) -> float:
     """Predict a scene: seconds. The output's extension says whether footprints are drawn."""
+    options = PredictOptions(machine=machine)
+    predictor = LocalPredictor([load_model(model_file)], options)
     raster = out.suffix == ".tif"
     outputs = Outputs(None if raster else out, out if raster else None, overwrite=True)
     started = time.perf_counter()
@@ -71,54 +103,48 @@ def timed(predictor: LocalPredictor, scene: Path, out: Path, options: PredictOpt
     return time.perf_counter() - started
 
 
+def peer(name: str, model_file: Path, scene: Path, out: Path) -> float:
+    """Predict a scene with a peer: seconds."""
+    seconds: float = getattr(predict_peers, name)(scene, load_model(model_file), out)
+    return seconds
+
+
 def compare(network: str, side: int, folder: Path, arguments: argparse.Namespace) -> None:
     """Measure all systems on one scene, and print a row for each."""
     scene = folder / f"{side}.tif"
     if not scene.exists():
         predict_peers.drawn_scene(scene, side, seed=0)
-    model = predict_peers.trained_model(network, ENCODERS[network], folder)
-    options = PredictOptions(machine=Machine(device=arguments.device, precision=arguments.precision))
-    predictor = LocalPredictor([model], options)
-    out, raster = folder / "ours.geojson", folder / "ours.tif"
-    with opened_job(Request(str(scene)), [model], options) as job:
-        systems: dict[str, Callable[[], float]] = {
-            "bare": partial(bare, predictor, job),
-            "ours": partial(timed, predictor, scene, out, options),
-            "ours, no polygons": partial(timed, predictor, scene, raster, options),
-        }
-        outs = {"ours": out, "ours, no polygons": raster}
-        for peer in arguments.peers:
-            outs[peer] = folder / f"{peer}.{'tif' if peer == 'monai' else 'geojson'}"
-            systems[peer] = partial(getattr(predict_peers, peer), scene, model, outs[peer])
-        seconds = defaultdict(list)
-        for _ in range(arguments.repeats):
-            for name, run in systems.items():
-                seconds[name].append(run())
-    peaks = {} if arguments.no_memory else measured_peaks(scene, model, outs, options)
-    print(f"{network}, {side} x {side}, {len(job.grid)} windows, {predictor.precision} on {predictor.pace.device}")
-    for name, times in seconds.items():
-        middle = median(times)
-        ratio, faster = middle / median(seconds["bare"]), middle / median(seconds["ours"])
-        built = f"{predict_peers.built_share(scene, outs[name]):9.4f}" if name in outs else " " * 9
-        peak = f"{peaks[name] / 1e9:6.2f}" if name in peaks else " " * 6
-        verdict = "" if name != "ours" else ("ok" if ratio <= BARS[network] else f"over {BARS[network]}")
+    predict_peers.trained_model(network, ENCODERS[network], folder)
+    model = folder / f"{network}-{ENCODERS[network] or 'default'}.safetensors"
+    machine = Machine(device=arguments.device, precision=arguments.precision)
+    outs = {"ours": folder / "ours.geojson", "ours, no polygons": folder / "ours.tif"}
+    systems: dict[str, Callable[[], float]] = {
+        "bare": partial(bare, model, machine, side),
+        "bare, prepared": partial(bare_prepared, model, machine, side),
+        **{name: partial(ours, model, machine, scene, out) for name, out in outs.items()},
+    }
+    for name in arguments.peers:
+        outs[name] = folder / f"{name}.{'tif' if name == 'monai' else 'geojson'}"
+        systems[name] = partial(peer, name, model, scene, outs[name])
+    seconds, peaks = defaultdict(list), defaultdict(list)
+    for _ in range(arguments.repeats):
+        for name, run in systems.items():
+            taken, peak = predict_peers.peak_memory(run)
+            seconds[name].append(taken)
+            peaks[name].append(peak)
+    times = {name: median(each) for name, each in seconds.items()}
+    print(f"{network}, {side} x {side}, {windows(side, 512)} windows, {arguments.precision} on {arguments.device}")
+    print("                    seconds    Mpx/s   of bare  of prepared  of ours   peak GB   built")
+    for name, taken in times.items():
+        ratios = [taken / times[other] for other in ("bare", "bare, prepared", "ours")]
+        built = f"{predict_peers.built_share(scene, outs[name]):.4f}" if name in outs else ""
+        bar = BARS[network]
+        verdict = ("ok" if ratios[0] <= bar else f"over {bar} of bare") if name == "ours" else ""
         print(
-            f"  {name:18} {middle:8.2f} s {side * side / 1e6 / middle:8.2f} Mpx/s {ratio:6.2f} of bare "
-            f"{faster:6.2f} of ours {peak} GB {built} built  {verdict}",
+            f"  {name:17} {taken:8.2f} {side * side / 1e6 / taken:8.2f} {ratios[0]:9.2f} {ratios[1]:12.2f} "
+            f"{ratios[2]:8.2f} {median(peaks[name]) / 1e9:9.2f}  {built:>6}  {verdict}",
             flush=True,
         )
-
-
-def measured_peaks(scene: Path, model: Model, outs: dict[str, Path], options: PredictOptions) -> dict[str, int]:
-    """Run every system once more, each in a process of its own, for the most memory that it held."""
-    peaks = {}
-    for name, out in outs.items():
-        if name.startswith("ours"):
-            run = partial(ours, scene, model, out, options)
-        else:
-            run = partial(getattr(predict_peers, name), scene, model, out)
-        peaks[name] = predict_peers.peak_memory(run)[1]
-    return peaks
 
 
 def main() -> None:
@@ -130,11 +156,10 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=predict_peers.PEERS, default=list(predict_peers.PEERS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--no-memory", action="store_true", help="Leave out the runs that measure memory.")
     parser.add_argument("--folder", type=Path, help="Keep scenes and models here for the next time.")
     arguments = parser.parse_args()
     arguments.peers = [peer for peer in arguments.peers if predict_peers.installed(peer)]
-    with tempfile.TemporaryDirectory() as passing, rasterio.Env():
+    with tempfile.TemporaryDirectory() as passing:
         folder = arguments.folder or Path(passing)
         folder.mkdir(exist_ok=True)
         for network in arguments.networks:

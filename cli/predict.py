@@ -139,8 +139,6 @@ def predict(
     buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson --workers 4
     """
     from buildseg.area_of_interest import AreaOfInterest
-    from buildseg.scene_sources import find_scenes
-
     from buildseg.footprints import VectorizeOptions
     from buildseg.model_file import load_model
     from buildseg.prediction.conform import InputOptions
@@ -148,6 +146,7 @@ def predict(
     from buildseg.prediction.options import Machine, PredictOptions
     from buildseg.prediction.placement import Placement, opened_predictor
     from buildseg.prediction.scenes import Destination, predict_scenes
+    from buildseg.scene_sources import find_scenes
 
     options = PredictOptions(
         window=window,

@@ -164,7 +164,8 @@ def _sums(
     total, count = np.zeros((2, owner[-1] + 1), np.int64)
     if len(flips):
         polygon = entered.ravel()[flips[::2]]
-        np.add.at(total, polygon, np.add.reduceat(samples.ravel(), flips, dtype=np.int64)[::2])
+        sums = np.concatenate([[0], np.cumsum(samples.ravel(), dtype=np.int64)])
+        np.add.at(total, polygon, sums[flips[1::2]] - sums[flips[::2]])
         np.add.at(count, polygon, flips[1::2] - flips[::2])
     return total, count
 

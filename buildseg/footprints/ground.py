@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.io import DatasetReader
 
-from buildseg.footprints.area import WGS84
+from buildseg.footprints.area import WGS84, transformer
 from tiling.errors import OptionError, ProbabilityError, SceneError
 from tiling.georeference import ground_sample_distance
 
@@ -68,7 +68,7 @@ class Ground:
             OptionError: The raster reaches out of the target CRS.
         """
         to_source = self.transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1])
-        to_target = pyproj.Transformer.from_crs(self.source, self.target, always_xy=True)
+        to_target = transformer(self.source, self.target)
         placed = shapely.transform(
             metric, lambda points: np.column_stack(to_target.transform(*(to_source @ tuple(points.T))))
         )
@@ -106,14 +106,14 @@ def find_ground(path: Path, dataset: DatasetReader, crs: str) -> Ground:
         ) from error
     target = source if crs == "native" else pyproj.CRS.from_user_input("EPSG:4326" if crs == "wgs84" else crs)
     try:
-        pyproj.Transformer.from_crs(source, target, always_xy=True)
+        transformer(source, target)
     except ProjError as error:
         raise OptionError(f"--crs {crs}: {path} cannot be brought to it ({error}); choose another CRS") from error
     return Ground(gsd, dataset.transform, source, target)
 
 
 def _check_on_earth(crs: pyproj.CRS, point: tuple[float, float]) -> None:
-    lon, lat = pyproj.Transformer.from_crs(crs, WGS84, always_xy=True).transform(*point)
+    lon, lat = transformer(crs, WGS84).transform(*point)
     if not (abs(lon) <= 360 and abs(lat) <= 90):
         raise SceneError(f"its centre would be at longitude {lon:g}, latitude {lat:g}")
 

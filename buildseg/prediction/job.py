@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from buildseg.area_of_interest import AreaOfInterest, SceneArea
 
 _WIDEST_BLOCK = 16_384
-_LEAST_ROWS, _BLOCK_PIXELS = 512, 2**22
+_LEAST_ROWS, _BLOCK_PIXELS = 512, 2**21
 _LOOKS, _LOOK_SIDE = 3, 128
 
 

@@ -8,11 +8,10 @@ import torch
 from buildseg.devices import resolve_device, resolve_precision
 from buildseg.model_file import Model
 from buildseg.prediction.allocation import keep_freed_memory
-from buildseg.prediction.engine import Pace, Part, predict_blocks
+from buildseg.prediction.engine import Pace, predict_blocks
 from buildseg.prediction.job import Job, runs_of
 from buildseg.prediction.network import Arithmetic, Ensemble, Network, TorchNetwork, views
 from buildseg.prediction.options import PredictOptions
-from buildseg.prediction.threads import map_ahead
 from buildseg.progress import Track, silent
 from tiling import Block
 from tiling.raster import encode_block
@@ -51,8 +50,8 @@ class LocalPredictor:
         self.models = models
         self.precision = resolve_precision(machine.precision, device)
         shown = views(options.augmentation, options.scales)
-        arithmetic = Arithmetic(self.precision, machine.compiled, shown)
-        self._networks = [TorchNetwork(model, device, arithmetic) for model in models]
+        self.arithmetic = Arithmetic(self.precision, machine.compiled, shown)
+        self._networks = [TorchNetwork(model, device, self.arithmetic) for model in models]
         self.pace = _pace(device, machine.batch_size)
 
     def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
@@ -67,13 +66,10 @@ class LocalPredictor:
             The blocks, in their order.
         """
         profile = job.profile(self.models)
-
-        def encoded(part: Part) -> Finished:
-            return Finished(part.block, encode_block(part.pixels, part.block, profile))
-
         runs = runs_of(blocks)
         parts = predict_blocks(job.scene, job.grid, runs, self.network(job), self.pace, area=job.area, track=track)
-        return map_ahead(encoded, parts, threads=1, ahead=1)
+        for part in parts:
+            yield Finished(part.block, encode_block(part.pixels, part.block, profile))
 
     def network(self, job: Job) -> Network:
         """Give the network that takes the pixels of a scene."""

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from buildseg.contract import Contract
 from buildseg.model_file import Model
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm, quicken_pooling
+from buildseg.prediction.folding import fold_batch_norm, join_activations, quicken_pooling
 from buildseg.prediction.half_precision import to_bfloat16
 from tiling.errors import OptionError
 
@@ -56,14 +56,16 @@ class View:
         """Show images, (N, bands, H, W)."""
         if self.scale != 1:
             images = F.interpolate(images, scale_factor=self.scale, mode="bilinear", antialias=self.scale < 1)
-        images = torch.rot90(images, self.turns, (-2, -1))
+        if self.turns:
+            images = torch.rot90(images, self.turns, (-2, -1))
         return images.flip(-1) if self.mirrored else images
 
     def undo(self, probability: Tensor, size: int) -> Tensor:
         """Bring probabilities of what was shown, (N, H, W), back to the windows' size and orientation."""
         if self.mirrored:
             probability = probability.flip(-1)
-        probability = torch.rot90(probability, -self.turns, (-2, -1))
+        if self.turns:
+            probability = torch.rot90(probability, -self.turns, (-2, -1))
         if self.scale != 1:
             shape = (size, size)
             probability = F.interpolate(probability[:, None], shape, mode="bilinear", antialias=self.scale > 1)[:, 0]
@@ -126,6 +128,8 @@ class TorchNetwork:
         smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
         network = fold_batch_norm(network, smallest)
         quicken_pooling(network)
+        if device.type == "cpu" and not arithmetic.compiled:
+            join_activations(network, smallest)
         if device.type == "cuda" and arithmetic.precision != "fp32":
             half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
             self._mixed = torch.autocast("cuda", half, cache_enabled=False)
@@ -175,10 +179,8 @@ class TorchNetwork:
         images = (pixels - self._mean).div_(self._spread)
         if not valid.all():
             images *= valid[:, None]
-        total = torch.zeros(valid.shape, device=pixels.device)
-        for view in self._shown:
-            total += view.undo(self.forward(view.of(images)), pixels.shape[-1])
-        return total / len(self._shown)
+        size = pixels.shape[-1]
+        return _mean(view.undo(self.forward(view.of(images)), size) for view in self._shown)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
@@ -203,7 +205,12 @@ class Ensemble:
 
     def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
         """Predict windows: see `Network`."""
-        total = self._networks[0](pixels, valid)
-        for network in self._networks[1:]:
-            total = total + network(pixels, valid)
-        return total / len(self._networks)
+        return _mean(network(pixels, valid) for network in self._networks)
+
+
+def _mean(probabilities: Iterable[Tensor]) -> Tensor:
+    """Average one by one, so that no more than two are held; the first is changed if it is not alone."""
+    count, total = 0, torch.empty(0)
+    for count, probability in enumerate(probabilities, 1):
+        total = probability if count == 1 else total.add_(probability)
+    return total if count == 1 else total.div_(count)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from tiling import BlendWeights, Block, Grid, Window
 
+_KNOWN_WEIGHTS = 32
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strip:
@@ -118,6 +120,8 @@ class _DeviceWeights:
         """Give the weights of a window, (size, size)."""
         key = (self._rows[window.row], self._cols[window.col])
         if key not in self._known:
+            if len(self._known) == _KNOWN_WEIGHTS:  # windows that overlap by nearly all have many
+                self._known.clear()
             rows, cols = (torch.frombuffer(bytearray(axis), dtype=torch.float32) for axis in key)
             self._known[key] = torch.outer(rows, cols).to(self._device)
         return self._known[key]
