@@ -133,10 +133,9 @@ def predict(
     A scene is streamed through the network in overlapping windows. Every footprint carries id, area_m2 and
     confidence, the mean probability inside it. A run that was cut off goes on with --resume.
 
-    Examples:
-    buildseg predict scene.tif --out buildings.geojson
+    Example: buildseg predict scene.tif --out buildings.geojson
 
-    buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson --workers 4
+    Another: buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson
     """
     from buildseg.area_of_interest import AreaOfInterest
     from buildseg.footprints import VectorizeOptions

@@ -80,7 +80,7 @@ def complex_pixels(folder):
     [
         (not_a_raster, "not a raster that GDAL can read; give a GeoTIFF"),
         (missing, "does not exist; check the path"),
-        (a_folder, "is a folder; name a raster file"),
+        (a_folder, "is a folder; name the rasters in it"),
         (truncated, "cut short: copy it again"),
         (no_crs, "no CRS; assign the right one"),
         (no_geotransform, "no geotransform"),

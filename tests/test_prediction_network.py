@@ -25,7 +25,7 @@ from buildseg.footprints import VectorizeOptions
 from buildseg.model_file import load_model
 from buildseg.networks import NETWORKS
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm
+from buildseg.prediction.folding import fold_batch_norm, join_activations, quicken_pooling
 from buildseg.prediction.half_precision import round_with_feedback, to_bfloat16
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
@@ -438,3 +438,48 @@ class TestPrecision:
     def test_a_processor_is_asked_what_it_can(self, monkeypatch, capabilities, fast):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
         assert fast_half_precision(CPU) == fast
+
+
+class TestQuickening:
+    @pytest.mark.parametrize("activation", [torch.nn.ReLU(inplace=True), torch.nn.ReLU(), torch.nn.Hardswish()])
+    def test_activations_are_joined_where_nothing_else_uses_the_convolution(self, activation):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, stride=2), activation).eval()
+        image = torch.randn(2, 3, 33, 20)
+        expected = network(image)
+        join_activations(network, image[:1])
+        assert [type(part).__name__ for part in network] == ["ActivatedConvolution", "Identity"]
+        torch.testing.assert_close(network(image), expected)
+
+    def test_a_convolution_that_is_used_twice_keeps_its_own_result(self):
+        class Twice(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.act = torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU()
+
+            def forward(self, x):
+                features = self.conv(x)
+                return features + self.act(features)
+
+        network, image = Twice().eval(), torch.randn(1, 3, 9, 9)
+        expected = network(image)
+        join_activations(network, image)
+        assert type(network.conv) is torch.nn.Conv2d
+        torch.testing.assert_close(network(image), expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("shape", [(1, 5, 7, 3), (3, 40, 64, 64)])
+    def test_pooling_by_a_product_is_the_mean(self, shape, dtype):
+        network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1))
+        image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        quicken_pooling(network)
+        assert type(network[0]).__name__ == "GlobalAverage"
+        expected = image.to(dtype).double().mean(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(
+            network(image.to(dtype)).double(), expected, rtol=8e-3 if dtype != torch.float32 else 1e-5, atol=0
+        )
+
+    def test_pooling_to_a_size_stays(self):
+        network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2))
+        quicken_pooling(network)
+        assert type(network[0]) is torch.nn.AdaptiveAvgPool2d

@@ -209,8 +209,8 @@ class Ensemble:
 
 
 def _mean(probabilities: Iterable[Tensor]) -> Tensor:
-    """Average one by one, so that no more than two are held; the first is changed if it is not alone."""
+    """Average one by one, so that no more than two are held."""
     count, total = 0, torch.empty(0)
     for count, probability in enumerate(probabilities, 1):
-        total = probability if count == 1 else total.add_(probability)
-    return total if count == 1 else total.div_(count)
+        total = probability if count == 1 else total + probability
+    return total if count == 1 else total / count
