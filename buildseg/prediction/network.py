@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -121,7 +122,7 @@ class TorchNetwork:
         arithmetic = arithmetic or Arithmetic()
         self._device = device
         self._shown = arithmetic.shown
-        self._mixed = torch.autocast(device.type, enabled=False)
+        self._half: torch.dtype | None = None
         self._dtype = torch.float32
         self._most: int | None = None
         network = model.network.eval()
@@ -131,8 +132,7 @@ class TorchNetwork:
         if device.type == "cpu" and not arithmetic.compiled:
             join_activations(network, smallest)
         if device.type == "cuda" and arithmetic.precision != "fp32":
-            half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
-            self._mixed = torch.autocast("cuda", half, cache_enabled=False)
+            self._half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
         elif arithmetic.precision == "bf16":
             self._dtype = torch.bfloat16
             network = to_bfloat16(network)
@@ -186,7 +186,8 @@ class TorchNetwork:
     def forward(self, images: Tensor) -> Tensor:
         """Predict images that are scaled already, (N, bands, H, W), float32: probabilities, (N, H, W), float32."""
         images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        with self._mixed:
+        # Each call a context of its own: several threads may be in here.
+        with torch.autocast("cuda", self._half, cache_enabled=False) if self._half else nullcontext():
             logits = self._network(images)
         if logits.dtype == torch.float16 and not logits.isfinite().all():
             logits = self._network(images)
