@@ -51,10 +51,12 @@ class FootprintFollower:
 
     def finished(self, blocks: Iterable[Block]) -> None:
         """Say which blocks can be read from now on."""
+        self._drawn = [drawn for drawn in self._drawn if not drawn.done() or drawn.exception() is not None]
         for block in blocks:
-            for piece in self._waited_by[block]:
+            for piece in self._waited_by.pop(block):
                 self._waits_for[piece].discard(block)
                 if not self._waits_for[piece]:
+                    del self._waits_for[piece]
                     self._drawn.append(self._thread.submit(self._draw, piece))
 
     def table(self, track: Track = silent) -> geopandas.GeoDataFrame:
