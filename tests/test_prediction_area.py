@@ -112,7 +112,7 @@ def test_windows_outside_are_neither_read_nor_predicted(town, area, tmp_path, mo
     model, read, seen = bright_model(), [], []
     read_block, compute = Scene.read_block, model.network.predict
     monkeypatch.setattr(Scene, "read_block", lambda scene, block: (read.append(block), read_block(scene, block))[1])
-    monkeypatch.setattr(model.network, "predict", lambda x: (seen.append(len(x)), compute(x))[1])
+    monkeypatch.setattr(model.network, "predict", lambda x: (seen.append(x.shape), compute(x))[1])
     run(town, tmp_path / "part", area, model=model, options=PredictOptions(window=WINDOW, overlap=0))
     squares = [shapely.box(block.col, block.row, block.col + block.cols, block.row + block.rows) for block in read]
     assert all(square.intersects(WANTED) for square in squares)
@@ -122,7 +122,8 @@ def test_windows_outside_are_neither_read_nor_predicted(town, area, tmp_path, mo
         for col in (*range(0, SHAPE[1] - WINDOW, WINDOW), SHAPE[1] - WINDOW)
     )
     assert len(read) == expected < 20
-    assert sum(seen) in (expected, expected + 1)  # one more where the arithmetic is tried out
+    # The network is also tried out on something smaller while it is made ready.
+    assert sum(shape[0] for shape in seen if shape[-1] == WINDOW) == expected
 
 
 def test_threads_may_ask_at_once():
