@@ -1,6 +1,7 @@
 """Tests of many scenes: one file each, one for all, and going on where a run was cut off."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -54,7 +55,9 @@ def predictor():
 def run(predictor, paths, destination, polygons=POLYGONS, **choices):
     sources = find_scenes([str(path) for path in paths])
     destination.check(sources)
-    return dict(predict_scenes(predictor, sources, destination, OPTIONS, polygons, **choices))
+    return {
+        Path(name): text for name, text in predict_scenes(predictor, sources, destination, OPTIONS, polygons, **choices)
+    }
 
 
 def interrupted_in(number):

@@ -43,7 +43,7 @@ class VectorizeOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
-            raise OptionError(f"--threshold {self.threshold:g} is no probability between 0 and 1; try 0.5")
+            raise OptionError(f"--threshold {self.threshold:g} is out of range; give a probability above 0 and below 1")
         if not 0 <= self.min_area < np.inf:
             raise OptionError(f"--min-area {self.min_area:g} is no area in square metres; give 0 or more")
         if self.simplify is not None and not 0 <= self.simplify < np.inf:

@@ -133,13 +133,13 @@ def local_cluster(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]
     count = len(devices) or workers
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     seen = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}] * count
-    common = {"nthreads": 1, "host": "127.0.0.1", **_HIDDEN, "silence_logs": logging.WARNING}
+    common = {"nthreads": 1, "host": "127.0.0.1", **_HIDDEN, "silence_logs": logging.CRITICAL}
     specs = {
         number: {"cls": Nanny, "options": {**common, "env": {**environment, **own}}} for number, own in enumerate(seen)
     }
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **_HIDDEN}}
     with (
-        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.WARNING) as cluster,
+        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         try:
@@ -165,9 +165,9 @@ class _ReadyModels(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         self.lock = Lock()
-        self.predictor = LocalPredictor(self._models, self._options)
         self._request: Request | None = None
         self._open = ExitStack()
+        self.predictor = LocalPredictor(self._models, self._options)
 
     def job(self, request: Request) -> Job:
         """Give the scene, opened; it stays open until another is asked for."""

@@ -64,6 +64,8 @@ class PredictOptions:
         if self.augmentation not in ORIENTATIONS:
             raise OptionError(f"--tta {self.augmentation} is unknown; use {', '.join(ORIENTATIONS)}")
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            raise OptionError(f"--scale {','.join(map(str, self.scales))} is out of range; give factors such as 1,1.5")
+            raise OptionError(
+                f"--scale {','.join(map(str, self.scales))} is out of range; give factors from 0.1 to 10, such as 1,1.5"
+            )
         if self.block is not None and self.block < 64:
             raise OptionError(f"--block {self.block} is too small; give 64 rows or more")

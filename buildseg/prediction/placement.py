@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildseg.model_file import Model
 from buildseg.prediction.local import LocalPredictor
@@ -54,6 +54,8 @@ def opened_predictor(models: Sequence[Model], options: PredictOptions, placement
         from buildseg.prediction.cluster import ClusterPredictor, connected, local_cluster
     except ModuleNotFoundError as error:
         raise OptionError("Dask is not installed; install it with: pip install 'buildseg[distributed]'") from error
+    if placement.devices:
+        options = replace(options, machine=replace(options.machine, device="cuda"))
     if placement.scheduler:
         cluster = connected(placement.scheduler)
     else:

@@ -70,6 +70,11 @@ class Outputs:
         return self.written[0].with_name(f"{self.written[0].name}.job.json")
 
     @property
+    def finished(self) -> bool:
+        """Whether all is there and no run was cut off."""
+        return all(file.exists() for file in self.written) and not parts_folder(self.written[0]).exists()
+
+    @property
     def replaces(self) -> bool:
         """Whether files that exist may be replaced: what a run that is resumed wrote before it was cut off may be."""
         return self.overwrite or (self.resume and was_finishing(parts_folder(self.written[0])))

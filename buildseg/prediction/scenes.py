@@ -110,7 +110,7 @@ def predict_scenes(
     *,
     area: AreaOfInterest | None = None,
     track: Track = silent,
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[str, str]]:
     """Predict scenes one after the other.
 
     Where one file is asked for, it is written after the last of them; a building that several scenes show is in
@@ -130,7 +130,7 @@ def predict_scenes(
         track: Shows progress.
 
     Yields:
-        Each file, and in words what is in it.
+        Each file, or scene where one file is made of several, and in words what came of it.
 
     Raises:
         OptionError: One file is asked for in the scenes' own CRS, and they differ; or no scene touches the area.
@@ -146,7 +146,9 @@ def predict_scenes(
     with _tidied(merged):
         for source, request in requests.items():
             outputs = destination.of(source, len(sources))
-            if several and outputs.resume and is_finished(predictor, request, outputs, options, polygons):
+            if not several and outputs.resume and not outputs.overwrite and outputs.finished:
+                said = "there already, and nothing left to go on with"
+            elif several and outputs.resume and is_finished(predictor, request, outputs, options, polygons):
                 said = "done by an earlier run" if outputs.record.exists() else "left as it was before this run"
             else:
                 result = predict_with(predictor, request, outputs, options, polygons, track=track)
@@ -155,11 +157,11 @@ def predict_scenes(
                     continue
                 said = str(result)
             done[source.name] = outputs
-            yield outputs.written[0], said
+            yield source.name if merged else str(outputs.written[0]), said
         if not done:
             raise OptionError("--aoi: the area does not touch any of the scenes; check its CRS and place")
         if merged is not None:
-            yield merged, _merge(done, merged, overwrite=destination.replaces)
+            yield str(merged), _merge(done, merged, overwrite=destination.replaces)
     for outputs in done.values():
         outputs.record.unlink(missing_ok=True)
 
