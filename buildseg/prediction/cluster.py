@@ -76,18 +76,22 @@ class ClusterPredictor:
         def submit(run: list[Block]) -> Future[list[Finished]]:
             return self._client.submit(_finish_run, self._name, job.request, shown, run, pure=False)
 
-        first = [submit(run) for run in islice(waiting, workers * _TASKS_PER_WORKER)]
-        done = as_completed(first, loop=self._client.loop)
+        live = {submit(run) for run in islice(waiting, workers * _TASKS_PER_WORKER)}
+        done = as_completed(list(live), loop=self._client.loop)
         try:
             for future in track(done, "Predicting", len(runs)):
+                live.discard(future)
                 try:
                     finished = future.result()
                 finally:
                     future.release()
                 yield from finished
-                done.update(submit(run) for run in islice(waiting, 1))
+                for run in islice(waiting, 1):
+                    live.add(another := submit(run))
+                    done.add(another)
         finally:
-            self._client.cancel(list(done.futures))
+            # Those too that are done, but were not taken any more.
+            self._client.cancel(list(live))
 
 
 @contextmanager
