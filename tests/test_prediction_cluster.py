@@ -1,5 +1,6 @@
 """Tests of predicting on a Dask cluster: real schedulers and workers, as processes of this machine."""
 
+import gc
 import os
 import re
 import signal
@@ -91,7 +92,8 @@ def run(client, scene, target, model=None, **choices):
 
 
 def assert_nothing_left(client):
-    for _ in range(100):
+    for _ in range(200):
+        gc.collect()  # a traceback that something keeps would keep its futures
         tasks = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
         if not tasks:
             break
