@@ -25,11 +25,12 @@ from buildseg.footprints import VectorizeOptions
 from buildseg.model_file import load_model
 from buildseg.networks import NETWORKS
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm, join_activations, quicken_pooling
+from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import round_with_feedback, to_bfloat16
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
+from buildseg.prediction.stem import find_stems
 from buildseg.probability import NODATA
 from conftest import SAMPLE_DATA
 from network_rules import SMALL, built, images
@@ -154,6 +155,9 @@ class TestBfloat16:
         assert same_weights(network, state)
         assert hooks(network) == 0
 
+    def test_every_network_has_a_stem(self, network):
+        assert find_stems(network, torch.zeros(1, 3, 2 * network.stride, 2 * network.stride))
+
     @given(
         outputs=st.integers(1, 6),
         inputs=st.integers(1, 300),
@@ -171,6 +175,15 @@ class TestBfloat16:
         assert (moved.sum(1).abs() <= 2**-7 * largest).all()
         assert (moved.abs().amax(1) <= 2**-7 * largest).all()
 
+    def test_biases_stay_precise_where_onednn_adds_them(self):
+        module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval()
+        module[0].bias.data = torch.tensor([1.0 + 2**-12, 0.0])
+        hand_to_onednn(module, torch.zeros(1, 3, 9, 9))
+        half = to_bfloat16(module)
+        assert half[0].convolution.bias.dtype == torch.float32
+        assert torch.equal(half[0].convolution.bias, module[0].convolution.bias)
+        assert half[0].convolution.weight.dtype == half(images(1, 3, 9, 9).bfloat16()).dtype == torch.bfloat16
+
     def test_the_shipped_model_finds_the_same_buildings(self, tmp_path):
         side, place = 576, (700, 500)
         with rasterio.open(SAMPLE_DATA / "scene.tif") as whole:
@@ -187,8 +200,7 @@ class TestBfloat16:
             with rasterio.open(outputs.probability) as raster:
                 levels[precision] = raster.read(1).astype(int)
         assert (levels["fp32"] != NODATA).all()
-        assert (np.abs(levels["bf16"] - levels["fp32"]) <= 2).mean() >= 0.995
-        assert (np.abs(levels["bf16"] - levels["fp32"]) <= 3).mean() >= 0.999
+        assert (np.abs(levels["bf16"] - levels["fp32"]) <= 2).mean() >= 0.999
         assert len(found["fp32"]) > 20
         assert f1(found["bf16"], found["fp32"]) >= 0.995
 
@@ -447,8 +459,8 @@ class TestQuickening:
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, stride=2), activation).eval()
         image = torch.randn(2, 3, 33, 20)
         expected = network(image)
-        join_activations(network, image[:1])
-        assert [type(part).__name__ for part in network] == ["ActivatedConvolution", "Identity"]
+        hand_to_onednn(network, image[:1])
+        assert [type(part).__name__ for part in network] == ["OneDnnConvolution", "Identity"]
         torch.testing.assert_close(network(image), expected)
 
     def test_a_convolution_that_is_used_twice_keeps_its_own_result(self):
@@ -463,8 +475,8 @@ class TestQuickening:
 
         network, image = Twice().eval(), torch.randn(1, 3, 9, 9)
         expected = network(image)
-        join_activations(network, image)
-        assert type(network.conv) is torch.nn.Conv2d
+        hand_to_onednn(network, image)
+        assert type(network.act) is torch.nn.ReLU
         torch.testing.assert_close(network(image), expected)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

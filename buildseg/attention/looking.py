@@ -49,3 +49,12 @@ def attention_modules(network: nn.Module) -> dict[str, nn.Module]:
         if shows and not any(name.startswith(f"{outer}.") for outer in found):
             found[name] = module
     return found
+
+
+def attention_parts(network: nn.Module) -> set[nn.Module]:
+    """Find all modules that attention modules are made of, themselves included.
+
+    Args:
+        network: Where to look.
+    """
+    return {part for attention in attention_modules(network).values() for part in attention.modules()}

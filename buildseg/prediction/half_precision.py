@@ -2,8 +2,9 @@
 
 A bfloat16 keeps 8 bits of a number, so rounding the weights moves every output by some part of its input's mean. Here
 the error of each weight is carried into the next one of the same output channel (error feedback, as in dithering: Floyd
-and Steinberg 1976), so that the errors of a channel add up to next to nothing. Normalisation and attention, which cost
-little and amplify errors, stay in float32.
+and Steinberg 1976), so that the errors of a channel add up to next to nothing. Normalisation, attention and, where
+oneDNN computes them, biases, which cost little, stay in float32; for the first convolutions see
+`buildseg.prediction.stem`.
 """
 
 import copy
@@ -11,8 +12,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from buildseg.attention.looking import attention_modules
+from buildseg.attention.looking import attention_modules, attention_parts
 from buildseg.networks import SegmentationNetwork
+from buildseg.prediction.folding import OneDnnConvolution
 
 _WEIGHED = (nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
@@ -28,12 +30,13 @@ def to_bfloat16(network: SegmentationNetwork) -> SegmentationNetwork:
         The copy; its input and output are bfloat16.
     """
     network = copy.deepcopy(network)
-    precise = {id(part) for attention in attention_modules(network).values() for part in attention.modules()}
+    precise = attention_parts(network)
+    biases = {id(m.convolution.bias) for m in network.modules() if isinstance(m, OneDnnConvolution)}
     for module in network.modules():
-        if id(module) not in precise and not isinstance(module, _NORMS):
+        if module not in precise and not isinstance(module, _NORMS):
             if isinstance(module, _WEIGHED):
                 module.weight.data = round_with_feedback(module.weight.data)
-            _cast_own(module)
+            _cast_own(module, but=biases)
     for attention in attention_modules(network).values():
         attention.register_forward_pre_hook(_to_float32)
         attention.register_forward_hook(_to_bfloat16)
@@ -43,25 +46,38 @@ def to_bfloat16(network: SegmentationNetwork) -> SegmentationNetwork:
 def round_with_feedback(weight: Tensor) -> Tensor:
     """Round weights to bfloat16, carrying each error into the next weight of the same output channel.
 
+    The weights of an input channel follow one another from the largest to the smallest, whose error is the least, so
+    that what is alike at neighbouring positions is weighed exactly. Weights of single positions are just rounded: what
+    they weigh are channels, which need not be alike.
+
     Args:
-        weight: float32, (outputs, ...).
+        weight: float32, (outputs, inputs, ...).
 
     Returns:
-        bfloat16, same shape; every output channel sums up to what it did, but for the last weight's rounding.
+        bfloat16, same shape.
     """
-    columns = weight.flatten(1).T.contiguous()
+    taps = weight.flatten(2) if weight.dim() > 2 else weight[..., None]
+    if taps.shape[2] == 1:
+        return weight.bfloat16()
+    order = taps.abs().argsort(2, descending=True)
+    columns = taps.gather(2, order).flatten(1).T.contiguous()
     rounded = torch.empty_like(columns, dtype=torch.bfloat16)
     error = torch.zeros_like(columns[0])
     for column, target in zip(columns, rounded, strict=True):
         wanted = column + error
         target.copy_(wanted)
         error = wanted - target
-    return rounded.T.reshape(weight.shape)
+    return (
+        torch.empty_like(taps, dtype=torch.bfloat16)
+        .scatter_(2, order, rounded.T.reshape(taps.shape))
+        .reshape(weight.shape)
+    )
 
 
-def _cast_own(module: nn.Module) -> None:
+def _cast_own(module: nn.Module, *, but: set[int]) -> None:
     for parameter in module.parameters(recurse=False):
-        parameter.data = parameter.data.bfloat16()
+        if id(parameter) not in but:
+            parameter.data = parameter.data.bfloat16()
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point():
             setattr(module, name, buffer.bfloat16())

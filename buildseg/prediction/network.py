@@ -14,8 +14,9 @@ from torch import Tensor
 from buildseg.contract import Contract
 from buildseg.model_file import Model
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm, join_activations, quicken_pooling
+from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import to_bfloat16
+from buildseg.prediction.stem import find_stems, make_stems_precise, middle
 from tiling.errors import OptionError
 
 _log = logging.getLogger(__name__)
@@ -122,20 +123,25 @@ class TorchNetwork:
         arithmetic = arithmetic or Arithmetic()
         self._device = device
         self._shown = arithmetic.shown
+        self._contract = model.card.contract
         self._half: torch.dtype | None = None
         self._dtype = torch.float32
+        self._takes_raw = False
         self._most: int | None = None
         network = model.network.eval()
         smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
         network = fold_batch_norm(network, smallest)
         quicken_pooling(network)
+        stems = find_stems(network, smallest)
         if device.type == "cpu" and not arithmetic.compiled:
-            join_activations(network, smallest)
+            hand_to_onednn(network, smallest)
         if device.type == "cuda" and arithmetic.precision != "fp32":
             self._half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
         elif arithmetic.precision == "bf16":
-            self._dtype = torch.bfloat16
+            make_stems_precise(network, stems, self._contract)
             network = to_bfloat16(network)
+            self._dtype = torch.float32 if stems else torch.bfloat16
+            self._takes_raw = bool(stems) and all(view.scale == 1 for view in arithmetic.shown)
         self._network: Callable[[Tensor], Tensor] = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if arithmetic.compiled:
             self._network = torch.compile(self._network)
@@ -150,6 +156,8 @@ class TorchNetwork:
     def _scale_as(self, contract: Contract) -> None:
         self._mean = torch.tensor(contract.mean, device=self._device)[:, None, None]
         self._spread = torch.tensor(contract.std, device=self._device).clamp_min(1e-6)[:, None, None]
+        raw = self._takes_raw and contract == self._contract
+        self._middle = middle(contract).to(self._device, torch.bfloat16) if raw else None
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
@@ -176,16 +184,23 @@ class TorchNetwork:
         return self(pixels, valid)
 
     def _predict(self, pixels: Tensor, valid: Tensor) -> Tensor:
-        images = (pixels - self._mean).div_(self._spread)
+        images = self._scaled(pixels)
         if not valid.all():
             images *= valid[:, None]
         size = pixels.shape[-1]
         return _mean(view.undo(self.forward(view.of(images)), size) for view in self._shown)
 
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        if self._middle is not None and pixels.dtype == torch.uint8:
+            return pixels - self._middle  # whole numbers, which `PreciseStem` scales
+        return (pixels - self._mean).div_(self._spread)
+
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """Predict images that are scaled already, (N, bands, H, W), float32: probabilities, (N, H, W), float32."""
-        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        if images.dtype == torch.float32:
+            images = images.to(self._dtype)
+        images = images.contiguous(memory_format=torch.channels_last)
         # Each call a context of its own: several threads may be in here.
         with torch.autocast("cuda", self._half, cache_enabled=False) if self._half else nullcontext():
             logits = self._network(images)
