@@ -26,7 +26,7 @@ from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.network import TorchNetwork
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict, predict_with
-from buildseg.prediction.threads import map_ahead
+from buildseg.threads import map_ahead
 from buildseg.probability import LEVELS, NODATA, encode
 from conftest import SAMPLE_DATA
 from tiling import BlendWeights, Grid, Scene, cut_blocks

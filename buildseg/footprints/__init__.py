@@ -5,7 +5,16 @@ target's extension names.
 """
 
 from buildseg.footprints.merge import merge_footprints
-from buildseg.footprints.vectorize import VectorizeOptions, vectorize
+from buildseg.footprints.shaping import ShapeOptions
+from buildseg.footprints.vectorize import VectorizeOptions, vectorize, vectorized
 from buildseg.footprints.write import check_format, write_footprints
 
-__all__ = ["VectorizeOptions", "check_format", "merge_footprints", "vectorize", "write_footprints"]
+__all__ = [
+    "ShapeOptions",
+    "VectorizeOptions",
+    "check_format",
+    "merge_footprints",
+    "vectorize",
+    "vectorized",
+    "write_footprints",
+]

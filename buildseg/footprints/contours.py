@@ -33,22 +33,34 @@ class Contours:
             first pixel's centre is (0.5, 0.5).
         total: Sum of the stored values whose pixel centres lie inside, shape (n,).
         count: Number of those pixels, shape (n,).
+        sure: Number of those whose value is nearer to certainty than to the level, shape (n,).
+        peak: The largest of the values, shape (n,).
     """
 
     polygons: NDArray[np.object_]
     total: NDArray[np.int64]
     count: NDArray[np.int64]
+    sure: NDArray[np.int64]
+    peak: NDArray[np.int64]
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Contours":
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    @property
+    def sums(self) -> tuple[NDArray[np.int64], ...]:
+        """All but the polygons."""
+        return self.total, self.count, self.sure, self.peak
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Contours":
         """Keep some of the polygons.
 
         Args:
-            chosen: Which to keep, shape (n,).
+            chosen: Which to keep: bool of shape (n,), or their numbers.
 
         Returns:
-            Those, in the same order.
+            Those, in the same order, or that of the numbers.
         """
-        return Contours(self.polygons[chosen], self.total[chosen], self.count[chosen])
+        return Contours(self.polygons[chosen], *(each[chosen] for each in self.sums))
 
     def cut(self, area: shapely.Geometry) -> "Contours":
         """Keep what of the polygons lies in an area; each piece keeps the sums of the whole.
@@ -64,9 +76,16 @@ class Contours:
         crossing = np.flatnonzero(~inside & shapely.intersects(area, self.polygons))
         pieces, owner = shapely.get_parts(shapely.intersection(self.polygons[crossing], area), return_index=True)
         areal = shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON
-        kept = np.concatenate([np.flatnonzero(inside), crossing[owner[areal]]])
-        polygons = np.concatenate([self.polygons[inside], pieces[areal]])
-        return Contours(polygons, self.total[kept], self.count[kept])
+        kept = self.where(np.concatenate([np.flatnonzero(inside), crossing[owner[areal]]]))
+        return Contours(np.concatenate([self.polygons[inside], pieces[areal]]), *kept.sums)
+
+
+def concatenate(contours: Sequence[Contours]) -> Contours:
+    """Put contours one behind the other."""
+    if not contours:
+        return Contours(np.zeros(0, np.object_), *np.zeros((4, 0), np.int64))
+    columns = zip(*((each.polygons, *each.sums) for each in contours), strict=True)
+    return Contours(*(np.concatenate(column) for column in columns))
 
 
 def contour_level(threshold: float) -> float:
@@ -96,29 +115,31 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
         col: The scene's column of the first sample.
 
     Returns:
-        The polygons with totals and counts that leave out the last row and column, which are the neighbour's,
-        and for each polygon whether it goes on in a neighbour, shape (n,).
+        The polygons with sums that leave out the last row and column, which are the neighbour's, and for each polygon
+        whether it goes on in the neighbour to the left, above, to the right and below, shape (n, 4).
     """
     missing = samples == NODATA
+    inside = (samples > level) & ~missing
+    if not inside.any():
+        return concatenate([]), np.zeros((0, 4), np.bool_)
     values = np.where(missing, 2 * level - FULL, samples)
     x, y = _places(samples.shape)
     generator = contour_generator(x=x, y=y, z=values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset)
-    lines = cast(list[list[NDArray[np.generic] | None]], generator.filled(level, NODATA))
-    if lines[0][0] is None:
-        return join([]), np.zeros(0, np.bool_)
+    lines = cast(list[list[NDArray[np.generic]]], generator.filled(level, NODATA))
     points, rings, shells = (np.asarray(line[0]) for line in lines)
     rings, shells = rings.astype(np.int64), shells.astype(np.int64)
     steps = np.rint(points * _STEPS).astype(np.int64)
     owner = np.repeat(np.arange(len(shells) - 1), np.diff(rings[shells]))
     last = (np.array(samples.shape[::-1]) - 1) * _STEPS
-    goes_on = np.zeros(len(shells) - 1, np.bool_)
-    goes_on[owner[((steps == 0) | (steps == last)).any(axis=1)]] = True
-    total, count = _sums(samples, values > level, steps, owner)
+    goes_on = np.zeros((len(shells) - 1, 4), np.bool_)
+    vertex, side = np.nonzero(np.hstack([steps == 0, steps == last]))
+    goes_on[owner[vertex], side] = True
+    sums = _sums(samples, inside, steps, owner, (level + FULL) / 2)
     if missing.any():
         steps, rings = _bend(steps, rings, missing)
     corners = steps / _STEPS + (col + 0.5, row + 0.5)
     polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, (rings, shells))
-    return Contours(polygons, total, count), goes_on
+    return Contours(polygons, *sums), goes_on
 
 
 @lru_cache(maxsize=4)
@@ -128,30 +149,33 @@ def _places(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.flo
     return cols, rows
 
 
-def join(parts: Sequence[Contours]) -> Contours:
+def join(parts: Contours) -> tuple[Contours, NDArray[np.int64]]:
     """Join parts of polygons that meet on the lines that blocks share.
 
     Args:
-        parts: What `trace` found to go on, of all blocks.
+        parts: What `trace` found to go on, of any blocks.
 
     Returns:
-        Whole polygons.
+        Joined polygons, and the number of that which each part has gone into, shape (n,).
     """
-    if not parts:
-        return Contours(np.zeros(0, np.object_), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    pieces = np.concatenate([part.polygons for part in parts])
-    whole = shapely.get_parts(shapely.coverage_union_all(pieces))
-    piece, home = shapely.STRtree(whole).query(shapely.point_on_surface(pieces), predicate="within")
-    total, count = np.zeros((2, len(whole)), np.int64)
-    np.add.at(total, home, np.concatenate([part.total for part in parts])[piece])
-    np.add.at(count, home, np.concatenate([part.count for part in parts])[piece])
-    return Contours(whole, total, count)
+    joined = shapely.get_parts(shapely.coverage_union_all(parts.polygons))
+    piece, home = shapely.STRtree(joined).query(shapely.point_on_surface(parts.polygons), predicate="within")
+    home = home[np.argsort(piece)]
+    total, count, sure, peak = np.zeros((4, len(joined)), np.int64)
+    for each, sums in ((total, parts.total), (count, parts.count), (sure, parts.sure)):
+        np.add.at(each, home, sums)
+    np.maximum.at(peak, home, parts.peak)
+    return Contours(joined, total, count, sure, peak), home
 
 
 def _sums(
-    samples: NDArray[np.uint8], inside: NDArray[np.bool_], steps: NDArray[np.int64], owner: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sum the samples inside each polygon, along runs in rows: a run belongs to the polygon it enters.
+    samples: NDArray[np.uint8],
+    inside: NDArray[np.bool_],
+    steps: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    sure: float,
+) -> NDArray[np.int64]:
+    """Sum up the samples inside each polygon, along runs in rows: a run belongs to the polygon it enters.
 
     Whether a sample is inside was settled by its value, so no point has to be looked for in a polygon. A run
     begins behind the vertex before its first sample, or on it at the block's edge.
@@ -161,13 +185,15 @@ def _sums(
     entered[steps[on_row, 1] // _STEPS, -(-steps[on_row, 0] // _STEPS)] = owner[on_row]
     inside[-1], inside[:, -1] = False, False
     flips = np.flatnonzero(np.diff(inside.ravel(), prepend=False))
-    total, count = np.zeros((2, owner[-1] + 1), np.int64)
+    sums = np.zeros((4, owner[-1] + 1), np.int64)
     if len(flips):
-        polygon = entered.ravel()[flips[::2]]
-        sums = np.concatenate([[0], np.cumsum(samples.ravel(), dtype=np.int64)])
-        np.add.at(total, polygon, sums[flips[1::2]] - sums[flips[::2]])
-        np.add.at(count, polygon, flips[1::2] - flips[::2])
-    return total, count
+        polygon, lengths = entered.ravel()[flips[::2]], flips[1::2] - flips[::2]
+        values, starts = samples[inside].astype(np.int64), np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        np.add.at(sums[0], polygon, np.add.reduceat(values, starts))
+        np.add.at(sums[1], polygon, lengths)
+        np.add.at(sums[2], polygon, np.add.reduceat((values > sure).astype(np.int64), starts))
+        np.maximum.at(sums[3], polygon, np.maximum.reduceat(values, starts))
+    return sums
 
 
 def _bend(

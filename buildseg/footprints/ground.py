@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.io import DatasetReader
 
-from buildseg.footprints.area import WGS84, transformer
+from buildseg.footprints.measures import WGS84, azimuths, transformer
 from tiling.errors import OptionError, ProbabilityError, SceneError
 from tiling.georeference import ground_sample_distance
 
 _DECIMALS = 7
-_HALVINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +34,35 @@ class Ground:
     source: pyproj.CRS
     target: pyproj.CRS
 
-    def measure(self, polygons: NDArray[np.object_], tolerance: float | None) -> NDArray[np.object_]:
-        """Bring polygons to metres and simplify them there.
+    def measure(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Bring polygons to metres.
 
         Args:
             polygons: In pixel coordinates, shape (n,).
-            tolerance: Metres that the outline may move; None takes half a pixel, 0 keeps every vertex.
 
         Returns:
             As many polygons, in pixel coordinates times `gsd`.
         """
         metric: NDArray[np.object_] = shapely.transform(polygons, lambda points: points * self.gsd)
-        if tolerance is None:
-            tolerance = min(self.gsd) / 2
-        if not tolerance:
-            return metric
-        return simplify(metric, tolerance)
+        return metric
+
+    def orientations(self, metric: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Give the directions of polygons: that of the longer side of the smallest rectangle around each.
+
+        Args:
+            metric: From `measure`, shape (n,).
+
+        Returns:
+            Degrees clockwise from true north, 0 up to 180, shape (n,).
+        """
+        corners = shapely.get_coordinates(shapely.get_exterior_ring(shapely.oriented_envelope(metric)))
+        corners = corners.reshape(-1, 5, 2)
+        sides = np.linalg.norm(corners[:, 1:3] - corners[:, :2], axis=2)
+        longer = sides.argmax(axis=1)
+        ends = corners[np.arange(len(corners))[:, None], longer[:, None] + (0, 1)]
+        to_source = self.transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1])
+        start, end = (np.column_stack(to_source @ tuple(point.T)) for point in (ends[:, 0], ends[:, 1]))
+        return azimuths(start, end, self.source)
 
     def place(self, metric: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
         """Bring polygons to the target CRS.
@@ -116,43 +128,6 @@ def _check_on_earth(crs: pyproj.CRS, point: tuple[float, float]) -> None:
     lon, lat = transformer(crs, WGS84).transform(*point)
     if not (abs(lon) <= 360 and abs(lat) <= 90):
         raise SceneError(f"its centre would be at longitude {lon:g}, latitude {lat:g}")
-
-
-def simplify(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
-    """Drop vertices, so that no outline moves farther than the tolerance and no polygon breaks.
-
-    Rings are thinned one by one (Douglas and Peucker 1973). Where that breaks a polygon, half the tolerance is
-    tried for it, and so on. GEOS' own topology-preserving form moves outlines up to twice as far, since it may
-    drop a ring's first vertex at the end, and takes minutes for a polygon with some 10,000 holes.
-
-    Args:
-        polygons: Valid polygons, shape (n,).
-        tolerance: In the polygons' unit, above 0.
-
-    Returns:
-        As many valid polygons, the originals where none simpler was found.
-    """
-    simple = polygons.copy()
-    left = np.arange(len(polygons))
-    for halving in range(_HALVINGS):
-        if len(left):
-            thin = _thin(polygons[left], tolerance / 2**halving)
-            valid = shapely.is_valid(thin)
-            simple[left[valid]] = thin[valid]
-            left = left[~valid]
-    return simple
-
-
-def _thin(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
-    """Thin all rings; those that would shrink to a line stay as they are."""
-    _, points, (rings, shells) = shapely.to_ragged_array(polygons)
-    lines = shapely.from_ragged_array(shapely.GeometryType.LINESTRING, points, (rings,))
-    # As lines, not rings: GEOS then keeps the first vertex, on which the bound rests.
-    thin = shapely.simplify(lines, tolerance, preserve_topology=False)
-    thin = np.where(shapely.get_num_points(thin) < 4, lines, thin)
-    _, points, (rings,) = shapely.to_ragged_array(thin)
-    polygon: NDArray[np.object_] = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (rings, shells))
-    return polygon
 
 
 def snap(polygons: NDArray[np.object_]) -> NDArray[np.object_]:

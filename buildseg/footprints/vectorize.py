@@ -1,21 +1,30 @@
-"""From a probability raster to a table of footprints, block by block."""
+"""From a probability raster to footprints, block by block."""
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from buildseg.footprints.area import geodesic_areas
-from buildseg.footprints.contours import FULL, Contours, contour_level, join, trace
+from buildseg.footprints.bands import ContourBands
+from buildseg.footprints.contours import FULL, Contours, contour_level, trace
+from buildseg.footprints.finishing import Finisher
 from buildseg.footprints.ground import Ground, find_ground
+from buildseg.footprints.joining import Joiner
 from buildseg.footprints.raster import cut_blocks, limited_cache, opened_probability, read_block
+from buildseg.footprints.shaping import ShapeOptions, Shaper
+from buildseg.footprints.tables import FootprintTables
 from buildseg.progress import Track, silent
+from buildseg.threads import map_ahead, usable_cores
 from tiling import Block
 from tiling.errors import OptionError
 
@@ -26,8 +35,10 @@ class VectorizeOptions:
 
     Attributes:
         threshold: Probability from which a pixel is building, in (0, 1).
+        core: Probability that a footprint must reach somewhere, from the threshold up to 1; None asks for no more than
+            the threshold.
         min_area: Square metres below which a footprint is dropped, 0 or more.
-        simplify: Metres that the outline may move to save vertices; None takes half a pixel, 0 keeps all.
+        shape: What shape they are given.
         crs: "wgs84", "native" (the raster's own) or "EPSG:n".
         block: Rows and columns that are worked on at once. The footprints do not depend on it.
 
@@ -36,140 +47,133 @@ class VectorizeOptions:
     """
 
     threshold: float = 0.5
+    core: float | None = None
     min_area: float = 5.0
-    simplify: float | None = None
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
     crs: str = "wgs84"
     block: int = 512
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise OptionError(f"--threshold {self.threshold:g} is out of range; give a probability above 0 and below 1")
+        if self.core is not None and not self.threshold <= self.core < 1:
+            raise OptionError(
+                f"--core {self.core:g} is out of range; give a probability from the threshold of {self.threshold:g} on "
+                "and below 1"
+            )
         if not 0 <= self.min_area < np.inf:
             raise OptionError(f"--min-area {self.min_area:g} is no area in square metres; give 0 or more")
-        if self.simplify is not None and not 0 <= self.simplify < np.inf:
-            raise OptionError(f"--simplify {self.simplify:g} is no length in metres; give 0 or more")
         if self.block < 1:
             raise OptionError(f"--block {self.block} is no number of pixels; give 1 or more")
         if self.crs not in {"wgs84", "native"}:
             _check_crs(self.crs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Finished footprints: all arrays of length n, `first` of shape (n, 3) for the order."""
-
-    geometry: NDArray[np.object_]
-    area: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    first: NDArray[np.float64]
-
-
 class Vectorizer:
-    """Collects footprints from the blocks of a probability raster, which may come in any order.
+    """Makes footprints from the blocks of a probability raster, which may come in any order.
 
-    Polygons that lie within a block are finished with it; only those that go on in a neighbour wait to be
-    joined, so memory grows with the footprints and not with the raster.
+    A polygon is finished as soon as the blocks that it reaches into are there, and its neighbours are known. What
+    waits is on disk where it is much, so memory grows with the raster's width at most.
 
     Args:
         ground: Where the raster lies.
-        options: Threshold, filters and CRS.
+        blocks: From `cut_blocks`.
+        options: Threshold, filters, shape and CRS.
+        folder: An empty one, for what does not stay in memory; it must be there as long as the tables are.
         clip: What footprints are cut to, in the raster's pixel coordinates; None leaves them whole.
     """
 
-    def __init__(self, ground: Ground, options: VectorizeOptions, clip: shapely.Geometry | None = None) -> None:
-        self._ground = ground
-        self._options = options
+    def __init__(
+        self,
+        ground: Ground,
+        blocks: Sequence[Block],
+        options: VectorizeOptions,
+        folder: Path,
+        clip: shapely.Geometry | None = None,
+    ) -> None:
+        self.level = contour_level(options.threshold)
+        self._least_peak = math.ceil((options.core or 0) * FULL - 1e-9)
         self._clip = clip
-        self._level = contour_level(options.threshold)
-        self._batches: list[_Batch] = []
-        self._waiting: list[Contours] = []
+        self._joiner = Joiner(blocks)
+        self._across = sum(block.row == blocks[0].row for block in blocks)
+        self._added = 0
+        self._bands = ContourBands(folder)
+        self._finisher = Finisher(self._bands, Shaper(ground, options.shape), ground, options.min_area)
+        self._tables = FootprintTables(folder, ground.target)
+        self._tables.add(self._finisher.nothing())
 
-    def add(self, samples: NDArray[np.uint8], block: Block) -> None:
+    def add(self, block: Block, contours: Contours, goes_on: NDArray[np.bool_]) -> None:
         """Take one block.
 
         Args:
-            samples: From `read_block`.
-            block: One of `cut_blocks`.
+            block: Which.
+            contours: What `trace` finds in it at `level`.
+            goes_on: Likewise.
         """
-        contours, goes_on = trace(samples, self._level, block.row, block.col)
-        if not goes_on.all():
-            self._finish(contours.where(~goes_on))
-        if goes_on.any():
-            self._waiting.append(contours.where(goes_on))
+        self._keep(self._joiner.add(block, contours, goes_on))
+        self._added += 1
+        if self._added % self._across == 0:
+            self._advance()
 
-    def table(self) -> geopandas.GeoDataFrame:
-        """Join what waits; the vectorizer is done with.
+    def finish(self) -> FootprintTables:
+        """Give the footprints; all blocks are there.
 
         Returns:
-            What `vectorize` returns.
+            Columns ``id`` (1, 2, ... from the top of the raster down), ``confidence`` (mean probability inside the
+            contour before it was simplified, 0 to 1, to 0.0001), ``edge_width_m`` (mean width of the rim, inside the
+            contour, in which the probability is nearer to the threshold than to 1: how far the outline may be off),
+            ``area_m2`` and ``perimeter_m`` (on the ellipsoid, to 0.01), ``orientation_deg`` (of the longer side,
+            clockwise from true north, 0 up to 180), ``vertices``, ``status`` (how the shape came about) and
+            ``geometry`` (valid polygons, none of which overlap). No rows if there is no building.
         """
-        self._finish(join(self._waiting))
-        return _table(self._batches, self._ground.target)
+        self._advance()
+        return self._tables
 
-    def _finish(self, contours: Contours) -> None:
-        if self._clip is not None:
-            contours = contours.cut(self._clip)
-        self._batches.append(_finish(contours, self._ground, self._options))
+    def _keep(self, contours: Contours) -> None:
+        contours = contours.where(contours.peak >= self._least_peak)
+        self._bands.add(contours if self._clip is None else contours.cut(self._clip))
+
+    def _advance(self) -> None:
+        self._keep(self._joiner.ready())
+        for table in self._finisher.advance(self._joiner.finished_to):
+            self._tables.add(table)
 
 
-def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
-    """Turn a probability raster into footprints.
+@contextmanager
+def vectorized(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> Iterator[FootprintTables]:
+    """Turn a probability raster into footprints that need not fit into memory.
 
     Args:
         raster: A probability raster: one uint8 band, 0..254 for 0..1, 255 for nodata, in any CRS.
-        options: Threshold, filters and CRS.
+        options: Threshold, filters, shape and CRS.
         track: Shows the blocks that are done.
 
-    Returns:
-        Columns ``id`` (1, 2, ... from the top of the raster down), ``area_m2`` (on the ellipsoid, to 0.01),
-        ``confidence`` (mean probability inside the contour before it was simplified, 0 to 1, to 0.0001) and
-        ``geometry`` (valid polygons). Empty if there is no building.
+    Yields:
+        Tables as `Vectorizer.finish` describes them; they can be read as long as the context is open.
 
     Raises:
         ProbabilityError: The file is no probability raster, or damaged.
         OptionError: The raster cannot be brought to the CRS asked for.
     """
-    with limited_cache(), opened_probability(raster) as dataset:
-        vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), options)
+    with limited_cache(), opened_probability(raster) as dataset, tempfile.TemporaryDirectory() as folder:
         blocks = cut_blocks(dataset.height, dataset.width, options.block)
-        for block in track(blocks, "vectorizing", len(blocks)):
-            vectorizer.add(read_block(dataset, block), block)
-    return vectorizer.table()
+        vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), blocks, options, Path(folder))
+
+        def traced(samples: NDArray[np.uint8], block: Block) -> tuple[Block, Contours, NDArray[np.bool_]]:
+            return block, *trace(samples, vectorizer.level, block.row, block.col)
+
+        cores = usable_cores()
+        reads = ((read_block(dataset, block), block) for block in blocks)
+        found = map_ahead(lambda read: traced(*read), reads, threads=cores, ahead=cores)
+        for each in track(found, "Vectorizing", len(blocks)):
+            vectorizer.add(*each)
+        yield vectorizer.finish()
 
 
-def _check_crs(name: str) -> None:
-    remedy = "give wgs84, native or a code like EPSG:32632"
-    if not re.fullmatch(r"EPSG:\d+", name, re.IGNORECASE):
-        raise OptionError(f"--crs {name} is no CRS; {remedy}")
-    try:
-        crs = pyproj.CRS.from_user_input(name)
-    except pyproj.exceptions.CRSError as error:
-        raise OptionError(f"--crs {name} is not known to PROJ; {remedy}") from error
-    if not (crs.is_geographic or crs.is_projected):
-        raise OptionError(f"--crs {name} ({crs.name}) is no CRS for maps; {remedy}")
+def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
+    """Turn a probability raster into one table of footprints, in memory; see `vectorized`."""
+    with vectorized(raster, options, track=track) as tables:
+        return pd.concat(list(tables), ignore_index=True)
 
 
-def _finish(contours: Contours, ground: Ground, options: VectorizeOptions) -> _Batch:
-    # The same polygon may come with another first vertex from other blocks, and simplifying keeps the first.
-    polygons = shapely.normalize(contours.polygons)
-    geometry, origin = ground.place(ground.measure(polygons, options.simplify))
-    area = geodesic_areas(geometry, ground.target)
-    large = area >= options.min_area
-    geometry, origin, area = geometry[large], origin[large], area[large]
-    leftmost = shapely.get_coordinates(shapely.get_point(shapely.get_exterior_ring(polygons), 0))
-    first = np.column_stack([shapely.bounds(polygons)[:, 1], leftmost])
-    return _Batch(geometry, area, contours.total[origin] / contours.count[origin] / FULL, first[origin])
 
-
-def _table(batches: Sequence[_Batch], crs: pyproj.CRS) -> geopandas.GeoDataFrame:
-    first = np.concatenate([batch.first for batch in batches])
-    order = np.lexsort(first.T[::-1])
-    return geopandas.GeoDataFrame(
-        {
-            "id": np.arange(1, len(order) + 1),
-            "area_m2": np.concatenate([batch.area for batch in batches])[order].round(2),
-            "confidence": np.concatenate([batch.confidence for batch in batches])[order].round(4),
-        },
-        geometry=np.concatenate([batch.geometry for batch in batches])[order],
-        crs=crs,
-    )

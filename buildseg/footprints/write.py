@@ -11,7 +11,7 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from buildseg.footprints.area import WGS84
+from buildseg.footprints.measures import WGS84
 from buildseg.footprints.ground import snap
 from tiling.errors import OptionError, OutputError
 from tiling.output import written_whole

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from buildseg.prediction.network import Network
 from buildseg.prediction.stitch import Stitcher, Strip
-from buildseg.prediction.threads import map_ahead
+from buildseg.threads import map_ahead
 from buildseg.probability import NODATA, encode
 from buildseg.progress import Track, silent
 from tiling import Block, Grid, Scene, Window

@@ -1,17 +1,19 @@
 """Draws footprints in a thread while the blocks of a raster are being finished."""
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import geopandas
 import shapely
 
 from buildseg.footprints import VectorizeOptions
+from buildseg.footprints.contours import trace
 from buildseg.footprints.ground import find_ground
 from buildseg.footprints.raster import cut_blocks, opened_probability, read_block
+from buildseg.footprints.tables import FootprintTables
 from buildseg.footprints.vectorize import Vectorizer
 from buildseg.progress import Track, silent
 from tiling import Block
@@ -37,8 +39,10 @@ class FootprintFollower:
         self._dataset = self._open.enter_context(opened_probability(raster))
         # A copy, for it is prepared here, and what is prepared must not be used by two threads.
         own = shapely.from_wkb(shapely.to_wkb(clip))
-        self._vectorizer = Vectorizer(find_ground(raster, self._dataset, options.crs), options, own)
+        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="buildseg-")))
         pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
+        ground = find_ground(raster, self._dataset, options.crs)
+        self._vectorizer = Vectorizer(ground, pieces, options, folder, own)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
         self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}
@@ -59,24 +63,25 @@ class FootprintFollower:
                     del self._waits_for[piece]
                     self._drawn.append(self._thread.submit(self._draw, piece))
 
-    def table(self, track: Track = silent) -> geopandas.GeoDataFrame:
+    def footprints(self, track: Track = silent) -> FootprintTables:
         """Wait for the rest.
 
         Args:
             track: Shows the pieces that are drawn.
 
         Returns:
-            What `buildseg.footprints.vectorize` returns, all blocks being finished.
+            What `Vectorizer.finish` returns, all blocks being finished; readable as long as the context is open.
 
         Raises:
             ProbabilityError: A block is damaged.
         """
         for drawn in track(self._drawn, "Vectorizing", len(self._drawn)):
             drawn.result()
-        return self._vectorizer.table()
+        return self._vectorizer.finish()
 
     def _draw(self, piece: Block) -> None:
-        self._vectorizer.add(read_block(self._dataset, piece), piece)
+        samples = read_block(self._dataset, piece)
+        self._vectorizer.add(piece, *trace(samples, self._vectorizer.level, piece.row, piece.col))
 
     def __enter__(self) -> "FootprintFollower":
         return self

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import geopandas
-
 from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+from buildseg.footprints.tables import FootprintTables
 from buildseg.model_file import Model
 from buildseg.prediction.following import FootprintFollower
 from buildseg.prediction.job import Job, Request, fingerprint, opened_job
@@ -207,18 +206,27 @@ def predict_with(
             store = PartStore(folder, job.profile(predictor.models), job.blocks)
             done = store.finished()
             wanted = polygons if outputs.footprints else None
-            footprints = _finish(predictor, job, store, done, wanted, track)
-            _write(store, footprints, outputs, replaces=replaces)
+            with _following(job, store, wanted) as follower:
+                footprints = _finish(predictor, job, store, done, follower, track)
+                _write(store, footprints, outputs, replaces=replaces)
             if outputs.recorded:
                 write_record(outputs.record, words | _in_words(wanted))
         return PredictResult(
             width=job.scene.width,
             height=job.scene.height,
             gsd=(job.scene.gsd[0] * job.scene.gsd[1]) ** 0.5,
-            buildings=None if footprints is None else len(footprints),
+            buildings=None if footprints is None else footprints.count,
             seconds=time.monotonic() - started,
             resumed=len(done) / len(job.blocks),
         )
+
+
+def _following(
+    job: Job, store: PartStore, polygons: VectorizeOptions | None
+) -> AbstractContextManager[FootprintFollower | None]:
+    if polygons is None:
+        return nullcontext()
+    return FootprintFollower(store.mosaic(), job.blocks, polygons, job.area.geometry if job.area else None)
 
 
 def _finish(
@@ -226,23 +234,20 @@ def _finish(
     job: Job,
     store: PartStore,
     done: set[Block],
-    polygons: VectorizeOptions | None,
+    follower: FootprintFollower | None,
     track: Track,
-) -> geopandas.GeoDataFrame | None:
+) -> FootprintTables | None:
     """Finish all blocks, and draw footprints as far as they are there."""
-    clip = job.area.geometry if job.area else None
-    follower = FootprintFollower(store.mosaic(), job.blocks, polygons, clip) if polygons else None
-    with follower or nullcontext():
+    if follower:
+        follower.finished(done)
+    for finished in predictor.finish(job, [block for block in job.blocks if block not in done], track):
+        store.keep(finished.block, finished.content)
         if follower:
-            follower.finished(done)
-        for finished in predictor.finish(job, [block for block in job.blocks if block not in done], track):
-            store.keep(finished.block, finished.content)
-            if follower:
-                follower.finished([finished.block])
-        return follower.table(track) if follower else None
+            follower.finished([finished.block])
+    return follower.footprints(track) if follower else None
 
 
-def _write(store: PartStore, footprints: geopandas.GeoDataFrame | None, outputs: Outputs, *, replaces: bool) -> None:
+def _write(store: PartStore, footprints: FootprintTables | None, outputs: Outputs, *, replaces: bool) -> None:
     for target in outputs.written:
         check_writable(target, overwrite=replaces)
         remove_leftovers(target)
@@ -287,7 +292,8 @@ def _in_words(polygons: VectorizeOptions | None) -> dict[str, str]:
         return {}
     return {
         "--threshold": str(polygons.threshold),
+        "--core": str(polygons.core),
         "--min-area": str(polygons.min_area),
-        "--simplify": str(polygons.simplify),
+        **{f"--{name.replace('_', '-')}": str(value) for name, value in asdict(polygons.shape).items()},
         "--crs": polygons.crs,
     }

@@ -3,7 +3,7 @@ import pyproj
 import pytest
 import shapely
 
-from buildseg.footprints.area import geodesic_areas
+from buildseg.footprints.measures import geodesic_areas
 
 
 @pytest.mark.parametrize("latitude", [-89.0, -33.0, 0.0, 47.0, 75.0])

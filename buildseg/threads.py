@@ -1,5 +1,6 @@
 """Threads that work ahead."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,3 +36,10 @@ def map_ahead(function: Callable[[In], Out], items: Iterable[In], *, threads: in
                 future.cancel()
             if isinstance(items, Generator):
                 items.close()
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,130 @@
+"""From contours to footprints: shapes, places, attributes; the last step, which sees each footprint's neighbours."""
+
+from collections.abc import Iterator
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+
+from buildseg.footprints.bands import BAND_ROWS, ContourBands
+from buildseg.footprints.contours import FULL, concatenate
+from buildseg.footprints.ground import Ground
+from buildseg.footprints.measures import geodesic_sizes
+from buildseg.footprints.shaping import Shaped, Shaper, join_shaped
+
+
+class Finisher:
+    """Finishes footprints band by band, from the top down, as soon as their neighbours are known.
+
+    Where two shapes overlap, or one overlaps the other's contour, both go back to their contours. So the result does
+    not depend on which of them came first.
+
+    Args:
+        bands: Where contours come from.
+        shaper: How they are shaped.
+        ground: Where they are.
+        min_area: Square metres below which a footprint is dropped.
+    """
+
+    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, min_area: float) -> None:
+        self._bands = bands
+        self._shaper = shaper
+        self._ground = ground
+        self._min_area = min_area
+        self._passed = shaper.shape(concatenate([]))
+        self._shaped: dict[int, Shaped] = {}
+        self._count = 0
+
+    def advance(self, finished_to: float) -> Iterator[geopandas.GeoDataFrame]:
+        """Finish what can be finished.
+
+        Args:
+            finished_to: The row above which no contour can come any more.
+
+        Yields:
+            Tables, from the top of the raster down.
+        """
+        while (band := self._next()) is not None and (band + 1) * BAND_ROWS <= finished_to:
+            here = self._load(band)
+            reach = int(self._lowest(here) // BAND_ROWS)
+            if (reach + 1) * BAND_ROWS > finished_to:
+                return
+            later = []
+            while (other := self._bands.first()) is not None and other <= reach:
+                later.append(self._load(other))
+            later = [shaped for other, shaped in self._shaped.items() if other != band]
+            del self._shaped[band]
+            yield self._finish(self._separated(here, join_shaped([self._passed, *later])))
+            passed = join_shaped([self._passed, here])
+            self._passed = passed.where(self._bottoms(passed) >= (band + 1) * BAND_ROWS)
+
+    def nothing(self) -> geopandas.GeoDataFrame:
+        """A table without rows."""
+        return self._finish(self._passed)
+
+    def _next(self) -> int | None:
+        return min((band for band in (self._bands.first(), *self._shaped) if band is not None), default=None)
+
+    def _load(self, band: int) -> Shaped:
+        if band not in self._shaped:
+            self._shaped[band] = self._shaper.shape(self._bands.take(band))
+        return self._shaped[band]
+
+    def _bottoms(self, shaped: Shaped) -> NDArray[np.float64]:
+        """The lowest rows to which anything might reach that comes near."""
+        bottoms = np.maximum(shapely.bounds(shaped.plain)[:, 3], shapely.bounds(shaped.shape)[:, 3])
+        return np.asarray((bottoms + 2 * self._shaper.reach) / self._ground.gsd[1] + 1)
+
+    def _lowest(self, shaped: Shaped) -> float:
+        return float(self._bottoms(shaped).max(initial=0))
+
+    def _separated(self, here: Shaped, others: Shaped) -> Shaped:
+        """Give back their contours to those whose shapes meet another's."""
+        everything = join_shaped([here, others])
+        groups = np.concatenate([here.group, len(here) + len(others) + others.group])
+        meets = np.zeros(len(here), np.bool_)
+        changed = everything.shape != everything.plain
+        trees = {"shape": shapely.STRtree(everything.shape), "plain": shapely.STRtree(everything.plain)}
+        for own, name in ((here.shape, "shape"), (here.shape, "plain"), (here.plain, "shape")):
+            one, other = trees[name].query(own, predicate="intersects")
+            apart = (groups[one] != groups[other]) & (changed[one] | changed[other])
+            meets[one[apart]] = True
+        back = np.isin(here.group, here.group[meets])
+        status = np.where(back, self._shaper.untouched, here.status)
+        return Shaped(here.contours, here.plain, np.where(back, here.plain, here.shape), status, here.group)
+
+    def _finish(self, shaped: Shaped) -> geopandas.GeoDataFrame:
+        geometry, origin = self._ground.place(shaped.shape)
+        area, perimeter = geodesic_sizes(geometry, self._ground.target)
+        large = area >= self._min_area
+        geometry, origin, area, perimeter = geometry[large], origin[large], area[large], perimeter[large]
+        contours = shaped.contours
+        order = np.lexsort(_first(contours.polygons)[origin].T[::-1])
+        origin = origin[order]
+        pixel = self._ground.gsd[0] * self._ground.gsd[1]
+        rim = (contours.count - contours.sure) * pixel / shapely.length(shaped.plain)
+        columns = {
+            "id": np.arange(self._count + 1, self._count + len(order) + 1),
+            "confidence": (contours.total / np.maximum(contours.count, 1) / FULL)[origin].round(4),
+            "edge_width_m": rim[origin].round(2),
+            "area_m2": area[order].round(2),
+            "perimeter_m": perimeter[order].round(2),
+            "orientation_deg": self._ground.orientations(shaped.shape)[origin].round(1) % 180,
+            "vertices": _vertices(geometry[order]),
+            "status": pd.array(shaped.status[origin], dtype="str"),
+        }
+        self._count += len(order)
+        return geopandas.GeoDataFrame(columns, geometry=geometry[order], crs=self._ground.target)
+
+
+def _first(polygons: NDArray[np.object_]) -> NDArray[np.float64]:
+    """What polygons are sorted by: their top, then their leftmost vertex, shape (n, 3)."""
+    leftmost = shapely.get_coordinates(shapely.get_point(shapely.get_exterior_ring(polygons), 0))
+    return np.column_stack([shapely.bounds(polygons)[:, 1], leftmost])
+
+
+def _vertices(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Count vertices, the first of each ring once."""
+    return np.asarray(shapely.get_num_coordinates(polygons) - 1 - shapely.get_num_interior_rings(polygons), np.int64)
