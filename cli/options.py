@@ -15,6 +15,13 @@ ModelFile = Annotated[
     typer.Option("--model", "-m", help="Model file; without it, the model that comes with buildseg."),
 ]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is building, between 0 and 1.")]
+Core = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability that a footprint must reach somewhere: leaves out what is nowhere sure.", show_default="any"
+    ),
+]
+MinHole = Annotated[float, typer.Option(metavar="M2", help="Smaller holes are filled, in square metres.")]
 MinArea = Annotated[float, typer.Option(metavar="M2", help="Smaller footprints are left out, in square metres.")]
 Simplify = Annotated[
     float | None,

@@ -7,8 +7,10 @@ import typer
 
 from .options import (
     Bands,
+    Core,
     Device,
     MinArea,
+    MinHole,
     OutputCrs,
     Overwrite,
     Simplify,
@@ -52,6 +54,8 @@ def predict(
     ] = None,
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
+    core: Core = None,
+    min_hole: MinHole = 0.0,
     simplify: Simplify = None,
     crs: OutputCrs = "wgs84",
     extension: Annotated[str, typer.Option("--format", help="Format of files in a folder: geojson, gpkg, ...")] = (
@@ -138,7 +142,7 @@ def predict(
     Another: buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson
     """
     from buildseg.area_of_interest import AreaOfInterest
-    from buildseg.footprints import VectorizeOptions
+    from buildseg.footprints import ShapeOptions, VectorizeOptions
     from buildseg.model_file import load_model
     from buildseg.prediction.conform import InputOptions
     from buildseg.prediction.estimate import estimate_scenes
@@ -156,7 +160,7 @@ def predict(
         input=InputOptions(bands=parse_bands(bands), nodata=nodata),
         machine=Machine(device, precision, batch_size, compile_network),
     )
-    polygons = VectorizeOptions(threshold=threshold, min_area=min_area, simplify=simplify, crs=crs)
+    polygons = VectorizeOptions(threshold, core, min_area, ShapeOptions(simplify, min_hole), crs)
     placement = Placement(dask, workers, parse_list(devices))
     area = AreaOfInterest.read(aoi) if aoi else None
     sources = find_scenes(scenes)

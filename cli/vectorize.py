@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import MinArea, OutputCrs, Overwrite, Simplify, Threshold
+from .options import Core, MinArea, MinHole, OutputCrs, Overwrite, Simplify, Threshold
 from .progress import show_progress
 
 
@@ -14,6 +14,8 @@ def vectorize(
     out: Annotated[Path, typer.Option("--out", "-o", help="Footprints: .geojson, .gpkg, .fgb or .parquet.")],
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
+    core: Core = None,
+    min_hole: MinHole = 0.0,
     simplify: Simplify = None,
     crs: OutputCrs = "wgs84",
     overwrite: Overwrite = False,
@@ -22,13 +24,13 @@ def vectorize(
 
     Example: buildseg vectorize probability.tif --out buildings.gpkg --threshold 0.6
     """
-    from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+    from buildseg.footprints import ShapeOptions, VectorizeOptions, check_format, write_footprints
     from buildseg.footprints import vectorize as vectorize_raster
     from tiling.output import check_writable
 
     check_format(out)
     check_writable(out, overwrite=overwrite)
-    options = VectorizeOptions(threshold=threshold, min_area=min_area, simplify=simplify, crs=crs)
+    options = VectorizeOptions(threshold, core, min_area, ShapeOptions(simplify, min_hole), crs)
     footprints = vectorize_raster(raster, options, track=show_progress)
     write_footprints(footprints, out, overwrite=overwrite)
     typer.echo(f"{out}: {len(footprints)} buildings at threshold {threshold:g}")

@@ -5,24 +5,39 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildseg.footprints.contours import NODATA, Contours, contour_level, join, trace
+from buildseg.footprints.contours import NODATA, Contours, concatenate, contour_level, trace
+from buildseg.footprints.joining import Joiner
 from buildseg.footprints.raster import cut_blocks
 
 
-def contours_by_blocks(samples, level, size):
-    """All contours in an order of their own, geometries normalized."""
+def contours_by_blocks(samples, level, size, seed=0):
+    """All contours in an order of their own, geometries normalized; the blocks come in any order."""
     padded = np.pad(samples, 1, constant_values=NODATA)
-    done, waiting = [], []
-    for block in cut_blocks(*samples.shape, size):
+    blocks = cut_blocks(*samples.shape, size)
+    joiner, done = Joiner(blocks), []
+    for number in np.random.default_rng(seed).permutation(len(blocks)) if seed else range(len(blocks)):
+        block = blocks[number]
         inner = padded[block.row + 1 :, block.col + 1 :][: block.rows, : block.cols]
-        contours, goes_on = trace(inner, level, block.row, block.col)
-        done.append(contours.where(~goes_on))
-        waiting.append(contours.where(goes_on))
-    done.append(join(waiting))
-    polygons = shapely.normalize(np.concatenate([part.polygons for part in done]))
-    total, count = (np.concatenate([getattr(part, name) for part in done]) for name in ("total", "count"))
-    order = np.argsort(shapely.to_wkb(polygons)) if len(polygons) else []
-    return Contours(polygons[order], total[order], count[order])
+        finished_to = joiner.finished_to
+        done += [joiner.add(block, *trace(inner, level, block.row, block.col)), joiner.ready()]
+        for contours in done[-2:]:
+            assert (shapely.bounds(contours.polygons)[:, 1] >= finished_to).all()
+    assert joiner.finished_to == np.inf
+    contours = concatenate(done)
+    polygons = shapely.normalize(contours.polygons)
+    order = np.argsort(shapely.to_wkb(polygons)) if len(polygons) else np.zeros(0, int)
+    return Contours(polygons, *contours.sums).where(order)
+
+
+def brute_sums(samples, level, contours):
+    """The sums of `Contours`, from the pixels whose centres lie inside."""
+    labels = np.full(samples.shape, -1, np.int32)
+    shapes = [(polygon, number) for number, polygon in enumerate(contours.polygons)]
+    if shapes:
+        rasterio.features.rasterize(shapes, out=labels)
+    values = [samples[labels == number].astype(int) for number in range(len(shapes))]
+    sure = (level + 254) / 2
+    return np.array([[v.sum(), len(v), (v > sure).sum(), v.max()] for v in values]).reshape(-1, 4).T
 
 
 @st.composite
@@ -49,15 +64,14 @@ THRESHOLDS = st.one_of(st.sampled_from([0.5, 0.001, 0.999]), st.floats(0.01, 0.9
 
 
 @settings(deadline=None, max_examples=120)
-@given(rasters(), THRESHOLDS, st.integers(3, 40))
-def test_contours_do_not_depend_on_the_block_size(samples, threshold, size):
+@given(rasters(), THRESHOLDS, st.integers(3, 40), st.integers(0, 9))
+def test_contours_do_not_depend_on_the_block_size_nor_on_the_order(samples, threshold, size, seed):
     level = contour_level(threshold)
     whole = contours_by_blocks(samples, level, 1000)
-    parts = contours_by_blocks(samples, level, size)
+    parts = contours_by_blocks(samples, level, size, seed)
     assert len(parts.polygons) == len(whole.polygons)
     assert shapely.equals_exact(parts.polygons, whole.polygons, 0).all()
-    assert np.array_equal(parts.total, whole.total)
-    assert np.array_equal(parts.count, whole.count)
+    assert np.array_equal(parts.sums, whole.sums)
 
 
 @settings(deadline=None, max_examples=120)
@@ -72,8 +86,7 @@ def test_contours_hold_exactly_the_pixel_centres_above_the_threshold(samples, th
         rasterio.features.rasterize(shapes, out=labels)
     assert shapely.is_valid(contours.polygons).all()
     assert np.array_equal(labels > 0, inside)
-    assert np.array_equal(contours.count, np.bincount(labels.ravel(), minlength=len(shapes) + 1)[1:])
-    assert np.array_equal(contours.total, np.bincount(labels.ravel(), samples.ravel(), len(shapes) + 1)[1:])
+    assert np.array_equal(contours.sums, brute_sums(samples, level, contours))
 
 
 @settings(deadline=None, max_examples=120)

@@ -3,7 +3,8 @@ import pytest
 import shapely
 
 from buildseg.footprints.contours import NODATA, contour_level, trace
-from buildseg.footprints.ground import cut_at_antimeridian, simplify, snap
+from buildseg.footprints.ground import cut_at_antimeridian, snap
+from buildseg.footprints.simplify import simplify
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,23 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import scipy.ndimage
 import shapely
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from buildseg.footprints import VectorizeOptions, vectorize
+from buildseg.footprints import ShapeOptions, VectorizeOptions, vectorize
 from tiling.errors import OptionError, ProbabilityError
 
 GSD = 0.3
 UTM = "EPSG:32632"
 NORTH_UP = Affine(GSD, 0, 300_000, 0, -GSD, 5_200_000)
+COLUMNS = ["id", "confidence", "edge_width_m", "area_m2", "perimeter_m", "orientation_deg", "vertices", "status"]
+COLUMNS += ["geometry"]
 SMALL = np.full((20, 20), 254, np.uint8)
-RAW = {"min_area": 0, "simplify": 0, "crs": "native"}
+RAW = {"min_area": 0, "shape": ShapeOptions(0), "crs": "native"}
 
 
 def write_raster(path: Path, samples, crs=UTM, transform=NORTH_UP, **changes) -> Path:
@@ -58,7 +63,7 @@ def noisy(tmp_path_factory):
 
 def test_frame_has_the_columns_and_wgs84_by_default(noisy):
     frame = vectorize(noisy[0], VectorizeOptions())
-    assert list(frame.columns) == ["id", "area_m2", "confidence", "geometry"]
+    assert list(frame.columns) == COLUMNS
     assert frame.crs == "EPSG:4326"
     assert (frame.geom_type == "Polygon").all() and frame.is_valid.all()
     assert frame["id"].tolist() == list(range(1, len(frame) + 1))
@@ -100,12 +105,10 @@ def test_progress_counts_the_blocks(noisy):
 def test_no_building_gives_an_empty_frame(tmp_path, value):
     frame = vectorize(write_raster(tmp_path / "p.tif", np.full((40, 30), value, np.uint8)), VectorizeOptions())
     assert len(frame) == 0
-    assert frame.dtypes.astype(str).to_dict() == {
-        "id": "int64",
-        "area_m2": "float64",
-        "confidence": "float64",
-        "geometry": "geometry",
-    }
+    assert list(frame.columns) == COLUMNS
+    kinds = frame.dtypes.astype(str)
+    assert (kinds[["id", "vertices"]] == "int64").all() and kinds["geometry"] == "geometry"
+    assert (kinds[["confidence", "edge_width_m", "area_m2", "perimeter_m", "orientation_deg"]] == "float64").all()
     assert frame.crs == "EPSG:4326"
 
 
@@ -117,12 +120,12 @@ def test_no_building_gives_an_empty_frame(tmp_path, value):
 def test_known_rectangle_in_utm_has_its_place_and_its_area(tmp_path, degrees, east):
     transform = Affine.translation(east, 5_200_000) @ Affine.rotation(degrees) @ Affine.scale(GSD, -GSD)
     path = write_raster(tmp_path / "p.tif", rectangle((90, 140), (20, 70), (30, 130)), transform=transform)
-    frame = vectorize(path, VectorizeOptions(simplify=0, crs="native"))
+    frame = vectorize(path, VectorizeOptions(shape=ShapeOptions(0), crs="native"))
     outline = shapely.Polygon([transform @ corner for corner in [(30, 20), (130, 20), (130, 70), (30, 70)]])
     assert len(frame) == 1
     assert frame.geometry[0].hausdorff_distance(outline) < GSD
     assert frame["area_m2"][0] == pytest.approx(true_area(outline.area, UTM, east, 5_200_000), rel=1e-3)
-    wgs84 = vectorize(path, VectorizeOptions(simplify=0))
+    wgs84 = vectorize(path, VectorizeOptions(shape=ShapeOptions(0)))
     assert wgs84["area_m2"][0] == pytest.approx(frame["area_m2"][0], rel=1e-3)
     assert wgs84.to_crs(UTM).geometry[0].hausdorff_distance(frame.geometry[0]) < 0.01
 
@@ -132,7 +135,7 @@ def test_known_rectangle_in_degrees_has_its_area(tmp_path, latitude):
     step = 2e-6
     transform = Affine(step, 0, 10, 0, -step, latitude)
     path = write_raster(tmp_path / "p.tif", rectangle((90, 140), (20, 70), (30, 130)), "EPSG:4326", transform)
-    frame = vectorize(path, VectorizeOptions(simplify=0))
+    frame = vectorize(path, VectorizeOptions(shape=ShapeOptions(0)))
     ring = [transform @ corner for corner in [(30, 20), (130, 20), (130, 70), (30, 70)]]
     truth, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.Polygon(ring))
     assert frame["area_m2"][0] == pytest.approx(abs(truth), rel=2e-3)
@@ -141,7 +144,7 @@ def test_known_rectangle_in_degrees_has_its_area(tmp_path, latitude):
 def test_hole_is_left_out_of_the_area(tmp_path):
     samples = rectangle((100, 100), (10, 90), (10, 90))
     samples[30:70, 30:70] = 0
-    frame = vectorize(write_raster(tmp_path / "p.tif", samples), VectorizeOptions(simplify=0))
+    frame = vectorize(write_raster(tmp_path / "p.tif", samples), VectorizeOptions(shape=ShapeOptions(0)))
     planar = (80**2 - 40**2) * GSD**2
     assert len(frame.geometry[0].interiors) == 1
     assert frame["area_m2"][0] == pytest.approx(true_area(planar, UTM, 300_000, 5_200_000), rel=1e-3)
@@ -190,16 +193,16 @@ def test_min_area_counts_true_square_metres(tmp_path):
     step = 1e-5
     samples = rectangle((40, 60), (5, 15), (5, 15)) | rectangle((40, 60), (5, 35), (25, 55))
     path = write_raster(tmp_path / "p.tif", samples, "EPSG:4326", Affine(step, 0, 10, 0, -step, 60))
-    areas = vectorize(path, VectorizeOptions(min_area=0, simplify=0))["area_m2"].tolist()
+    areas = vectorize(path, VectorizeOptions(min_area=0, shape=ShapeOptions(0)))["area_m2"].tolist()
     assert areas == pytest.approx([10 * 10 * 0.6217, 30 * 30 * 0.6217], rel=0.01)
-    assert vectorize(path, VectorizeOptions(min_area=70, simplify=0))["area_m2"].tolist() == areas[1:]
+    assert vectorize(path, VectorizeOptions(min_area=70, shape=ShapeOptions(0)))["area_m2"].tolist() == areas[1:]
     assert vectorize(path, VectorizeOptions(min_area=1000)).empty
 
 
 @pytest.mark.parametrize("tolerance", [None, 0.05, 0.4, 1.5])
 def test_simplified_outlines_stay_within_the_tolerance(noisy, tolerance):
     raw = vectorize(noisy[0], VectorizeOptions(**RAW))
-    simple = vectorize(noisy[0], VectorizeOptions(min_area=0, simplify=tolerance, crs="native"))
+    simple = vectorize(noisy[0], VectorizeOptions(min_area=0, shape=ShapeOptions(tolerance), crs="native"))
     bound = GSD / 2 if tolerance is None else tolerance
     assert len(simple) == len(raw)
     assert simple.is_valid.all()
@@ -212,8 +215,8 @@ def test_simplify_is_in_metres_in_degrees_too(tmp_path):
     rows, cols = np.indices((200, 300))
     ellipse = (254 * (np.hypot((rows - 100) / 80, (cols - 150) / 120) < 1)).astype(np.uint8)
     path = write_raster(tmp_path / "p.tif", ellipse, "EPSG:4326", Affine(step, 0, 9, 0, -step, 60))
-    raw = vectorize(path, VectorizeOptions(simplify=0)).to_crs(UTM)
-    simple = vectorize(path, VectorizeOptions(simplify=1.5)).to_crs(UTM)
+    raw = vectorize(path, VectorizeOptions(shape=ShapeOptions(0))).to_crs(UTM)
+    simple = vectorize(path, VectorizeOptions(shape=ShapeOptions(1.5))).to_crs(UTM)
     assert 1 < raw.boundary.hausdorff_distance(simple.boundary)[0] <= 1.52
 
 
@@ -243,6 +246,77 @@ def test_certain_buildings_reach_the_edge_of_the_raster_and_no_farther(tmp_path)
     assert frame.total_bounds.tolist() == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_core_is_asked_for_anywhere_in_the_footprint(tmp_path):
+    samples = rectangle((60, 60), (5, 25), (5, 25), 150) | rectangle((60, 60), (35, 55), (5, 25), 150)
+    samples[10, 10] = 200
+    path = write_raster(tmp_path / "p.tif", samples)
+    assert len(vectorize(path, VectorizeOptions(**RAW))) == 2
+    sure = vectorize(path, VectorizeOptions(core=200 / 254, block=7, **RAW))
+    assert len(sure) == 1 and sure["area_m2"][0] > 300 * GSD**2
+    assert vectorize(path, VectorizeOptions(core=201 / 254, **RAW)).empty
+
+
+def test_small_holes_are_filled_unless_a_footprint_stands_there(tmp_path):
+    samples = np.zeros((60, 120), np.uint8)
+    for left in (5, 65):
+        samples[5:55, left : left + 50] = 254
+        samples[15:35, left + 10 : left + 30] = 0
+        samples[40:44, left + 40 : left + 44] = 0
+    samples[22:28, 82:88] = 254
+    path = write_raster(tmp_path / "p.tif", samples)
+
+    def holes(smallest):
+        found = vectorize(path, VectorizeOptions(min_area=1, shape=ShapeOptions(0, smallest), block=16))
+        return [len(shape.interiors) for shape in found.geometry]
+
+    assert holes(0) == [2, 2, 0]
+    assert holes(5) == [1, 1, 0]
+    assert holes(50) == [0, 2, 0]
+
+
+def test_measures_of_a_known_building(tmp_path):
+    turned = Affine.translation(690_000, 5_340_000) @ Affine.rotation(-20) @ Affine.scale(GSD, -GSD)
+    path = write_raster(tmp_path / "p.tif", rectangle((90, 140), (20, 70), (30, 130)), transform=turned)
+    row = vectorize(path, VectorizeOptions(shape=ShapeOptions(0.1))).iloc[0]
+    assert row["perimeter_m"] == pytest.approx(2 * (100 + 50) * GSD, rel=0.01)
+    convergence = pyproj.Proj(UTM).get_factors(*pyproj.Proj(UTM)(690_000, 5_340_000, inverse=True)).meridian_convergence
+    assert row["orientation_deg"] == pytest.approx(110 + convergence, abs=0.3)
+    assert row["vertices"] == shapely.get_num_coordinates(row.geometry) - 1
+    assert row["status"] == "contour"
+
+
+def test_the_rim_is_wider_where_the_edge_is_less_sure(tmp_path):
+    cols = np.abs(np.arange(60) - 29.5)
+    widths = []
+    for slope in (40, 20, 10):
+        profile = np.clip(127 + slope * (15 - cols), 0, 254)
+        path = write_raster(tmp_path / "p.tif", np.tile(profile, (400, 1)).astype(np.uint8))
+        widths.append(vectorize(path, VectorizeOptions(**RAW))["edge_width_m"][0])
+    # Half of what is left to certainty, along two long sides.
+    assert widths == pytest.approx([63.5 / slope * GSD for slope in (40, 20, 10)], abs=0.8 * GSD)
+
+
+NOISE = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=25)
+@given(NOISE, st.sampled_from([None, 0.2, 0.7]), st.integers(8, 70))
+def test_footprints_do_not_overlap_and_do_not_depend_on_blocks(tmp_path_factory, seed, tolerance, block):
+    rng = np.random.default_rng(seed)
+    smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(90, 60)), 1.2)
+    samples = np.clip(127 + 400 * smooth, 0, 254).astype(np.uint8)
+    path = write_raster(tmp_path_factory.mktemp("noise") / "p.tif", samples)
+    shape = ShapeOptions(tolerance, 1.0)
+    whole = vectorize(path, VectorizeOptions(min_area=0.2, shape=shape, crs="native"))
+    parts = vectorize(path, VectorizeOptions(min_area=0.2, shape=shape, crs="native", block=block))
+    assert_geodataframe_equal(parts, whole)
+    assert whole.is_valid.all()
+    polygons = whole.geometry.to_numpy()
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    apart = one < other
+    assert shapely.area(shapely.intersection(polygons[one[apart]], polygons[other[apart]])).sum() < 1e-9
+
+
 # ---- refusals
 
 
@@ -254,8 +328,11 @@ def test_certain_buildings_reach_the_edge_of_the_raster_and_no_farther(tmp_path)
         ({"threshold": math.nan}, "--threshold"),
         ({"min_area": -1}, "--min-area"),
         ({"min_area": math.inf}, "--min-area"),
-        ({"simplify": -0.1}, "--simplify"),
-        ({"simplify": math.nan}, "--simplify"),
+        ({"shape": {"simplify": -0.1}}, "--simplify"),
+        ({"shape": {"simplify": math.nan}}, "--simplify"),
+        ({"shape": {"min_hole": -1}}, "--min-hole"),
+        ({"core": 0.4}, "--core"),
+        ({"core": 1.0}, "--core"),
         ({"block": 0}, "--block"),
         ({"crs": "utm"}, "--crs"),
         ({"crs": "EPSG:1"}, "--crs"),
@@ -265,7 +342,9 @@ def test_certain_buildings_reach_the_edge_of_the_raster_and_no_farther(tmp_path)
 )
 def test_option_out_of_range_names_its_flag(changes, flag):
     with pytest.raises(OptionError, match=f"^{flag} ") as caught:
-        VectorizeOptions(**changes)
+        VectorizeOptions(
+            **{name: ShapeOptions(**value) if name == "shape" else value for name, value in changes.items()}
+        )
     assert "\n" not in str(caught.value)
 
 

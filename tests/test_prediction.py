@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bright_model import bright_model
-from buildseg.footprints import VectorizeOptions
+from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.model_file import load_model
 from buildseg.prediction.conform import InputOptions, open_scene
 from buildseg.prediction.engine import Pace, predict_blocks
@@ -26,8 +26,8 @@ from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.network import TorchNetwork
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict, predict_with
-from buildseg.threads import map_ahead
 from buildseg.probability import LEVELS, NODATA, encode
+from buildseg.threads import map_ahead
 from conftest import SAMPLE_DATA
 from tiling import BlendWeights, Grid, Scene, cut_blocks
 from tiling.errors import ContractError, OptionError, OutputError, SceneError
@@ -443,7 +443,7 @@ def predict_square(path, out, *, model=None, probability=None, crs="native", **o
         Outputs(out, probability),
         model or bright_model(),
         PredictOptions(machine=Machine(device="cpu"), **options),
-        VectorizeOptions(crs=crs, simplify=0),
+        VectorizeOptions(crs=crs, shape=ShapeOptions(0)),
     )
 
 

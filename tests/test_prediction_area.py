@@ -12,7 +12,7 @@ from pyproj import Geod
 import scenes
 from bright_model import bright_model
 from buildseg.area_of_interest import AreaOfInterest, SceneArea
-from buildseg.footprints import VectorizeOptions
+from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.run import Outputs, predict
 from buildseg.probability import NODATA
@@ -33,7 +33,7 @@ WANTED = shapely.Polygon(
     [(30, 20), (220, 31), (190, 220), (40, 200)], [[(100, 110), (140, 110), (140, 150), (100, 150)]]
 )
 WINDOW = 64
-NATIVE = VectorizeOptions(crs="native", simplify=0)
+NATIVE = VectorizeOptions(crs="native", shape=ShapeOptions(0))
 
 
 def on_ground(shape):
@@ -82,7 +82,7 @@ def test_footprints_are_those_of_the_whole_run_cut_to_the_area(town, whole, area
 
 
 def test_areas_are_those_of_the_pieces(town, area, tmp_path):
-    found, _ = run(town, tmp_path / "part", area, polygons=VectorizeOptions(simplify=0))
+    found, _ = run(town, tmp_path / "part", area, polygons=VectorizeOptions(shape=ShapeOptions(0)))
     truth = [abs(Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) for shape in found.geometry]
     np.testing.assert_allclose(found.area_m2, truth, atol=0.02)
     assert found.area_m2.iloc[0] == pytest.approx(30 * 60 / 4, rel=0.1)

@@ -22,7 +22,7 @@ from geopandas.testing import assert_geodataframe_equal
 
 import scenes
 from buildseg.area_of_interest import AreaOfInterest
-from buildseg.footprints import VectorizeOptions
+from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.prediction.conform import InputOptions
 from buildseg.prediction.options import Machine
 from buildseg.prediction.run import Outputs, predict
@@ -263,7 +263,7 @@ class TestAnotherJob:
     def test_what_probabilities_do_not_depend_on_may_change(self, cut_off, tmp_path):
         scene, folder = cut_off
         options = replace(OPTIONS, machine=Machine("cpu", "fp32", batch_size=5))
-        polygons = VectorizeOptions(threshold=0.7, min_area=20, crs="native", simplify=0)
+        polygons = VectorizeOptions(threshold=0.7, min_area=20, crs="native", shape=ShapeOptions(0))
         assert run(scene, folder, options, polygons, resume=True).resumed > 0
         expected = tmp_path / "expected"
         expected.mkdir()

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 import scenes
 from bright_model import bright_model
 from buildseg.area_of_interest import AreaOfInterest
-from buildseg.footprints import VectorizeOptions
+from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.scenes import Destination, predict_scenes
@@ -21,7 +21,7 @@ from buildseg.scene_sources import find_scenes
 from tiling.errors import OptionError, OutputError
 
 OPTIONS = PredictOptions(block=64, machine=Machine("cpu", "fp32"))
-POLYGONS = VectorizeOptions(crs="EPSG:32632", simplify=0)
+POLYGONS = VectorizeOptions(crs="EPSG:32632", shape=ShapeOptions(0))
 HOUSES = [(20, 30), (20, 190), (90, 150), (200, 60), (120, 300), (260, 330)]
 SIDE = 24
 

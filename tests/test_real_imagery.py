@@ -9,7 +9,7 @@ import rasterio
 import shapely
 
 from bright_model import bright_model
-from buildseg.footprints import VectorizeOptions
+from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.labels import read_labels
 from buildseg.make_tiles import TileOptions, make_tiles
 from buildseg.model_file import load_model
@@ -118,7 +118,7 @@ def test_holes_of_a_scene_stay_holes(tmp_path):
         Outputs(tmp_path / "b.gpkg", tmp_path / "p.tif"),
         bright_model(window=256),
         PredictOptions(machine=Machine(device="cpu")),
-        VectorizeOptions(crs="native", min_area=0, simplify=0),
+        VectorizeOptions(crs="native", min_area=0, shape=ShapeOptions(0)),
     )
     with rasterio.open(image) as scene, rasterio.open(tmp_path / "p.tif") as probability:
         empty = scene.dataset_mask() == 0

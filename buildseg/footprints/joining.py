@@ -38,7 +38,7 @@ class Joiner:
         """
         number = self._number[block]
         self._missing[number] = False
-        shared = goes_on.any(axis=1)
+        shared = np.asarray(goes_on.any(axis=1))
         if shared.any():
             self._parts.append(contours.where(shared))
             beside = number + np.array([-1, -self._across, 1, self._across])

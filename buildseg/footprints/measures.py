@@ -18,9 +18,7 @@ def transformer(source: pyproj.CRS, target: pyproj.CRS) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
-def geodesic_sizes(
-    polygons: NDArray[np.object_], crs: pyproj.CRS
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def geodesic_sizes(polygons: NDArray[np.object_], crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Measure polygons on the WGS84 ellipsoid, their edges taken as geodesics (Karney 2013).
 
     Args:

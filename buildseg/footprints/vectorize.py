@@ -176,4 +176,13 @@ def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent)
         return pd.concat(list(tables), ignore_index=True)
 
 
-
+def _check_crs(name: str) -> None:
+    remedy = "give wgs84, native or a code like EPSG:32632"
+    if not re.fullmatch(r"EPSG:\d+", name, re.IGNORECASE):
+        raise OptionError(f"--crs {name} is no CRS; {remedy}")
+    try:
+        crs = pyproj.CRS.from_user_input(name)
+    except pyproj.exceptions.CRSError as error:
+        raise OptionError(f"--crs {name} is not known to PROJ; {remedy}") from error
+    if not (crs.is_geographic or crs.is_projected):
+        raise OptionError(f"--crs {name} ({crs.name}) is no CRS for maps; {remedy}")

@@ -11,8 +11,8 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from buildseg.footprints.measures import WGS84
 from buildseg.footprints.ground import snap
+from buildseg.footprints.measures import WGS84
 from tiling.errors import OptionError, OutputError
 from tiling.output import written_whole
 

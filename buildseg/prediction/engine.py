@@ -13,9 +13,9 @@ from torch import Tensor
 
 from buildseg.prediction.network import Network
 from buildseg.prediction.stitch import Stitcher, Strip
-from buildseg.threads import map_ahead
 from buildseg.probability import NODATA, encode
 from buildseg.progress import Track, silent
+from buildseg.threads import map_ahead
 from tiling import Block, Grid, Scene, Window
 
 _READERS = 2
