@@ -11,7 +11,10 @@ from .progress import show_progress
 
 def vectorize(
     raster: Annotated[Path, typer.Argument(metavar="PROBABILITY", help="Raster that predict --probability kept.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Footprints: .geojson, .gpkg, .fgb or .parquet.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Footprints: .geojson, .geojsonl, .gpkg, .fgb, .parquet, .shp or .pmtiles."),
+    ],
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
     simplify: Simplify = None,
@@ -22,13 +25,14 @@ def vectorize(
 
     Example: buildseg vectorize probability.tif --out buildings.gpkg --threshold 0.6
     """
-    from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+    from buildseg.footprints import InMemory, VectorizeOptions, check_format, files_of, write_footprints
     from buildseg.footprints import vectorize as vectorize_raster
     from tiling.output import check_writable
 
-    check_format(out)
-    check_writable(out, overwrite=overwrite)
+    check_format(out, crs)
+    for file in files_of(out):
+        check_writable(file, overwrite=overwrite)
     options = VectorizeOptions(threshold=threshold, min_area=min_area, simplify=simplify, crs=crs)
     footprints = vectorize_raster(raster, options, track=show_progress)
-    write_footprints(footprints, out, overwrite=overwrite)
+    write_footprints(InMemory(footprints), out, overwrite=overwrite)
     typer.echo(f"{out}: {len(footprints)} buildings at threshold {threshold:g}")

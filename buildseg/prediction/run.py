@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import geopandas
 
-from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+from buildseg.footprints import InMemory, VectorizeOptions, check_format, files_of, write_footprints, write_raster_style
 from buildseg.model_file import Model
 from buildseg.prediction.following import FootprintFollower
 from buildseg.prediction.job import Job, Request, fingerprint, opened_job
@@ -92,7 +92,8 @@ class Outputs:
         if self.footprints is not None:
             check_format(self.footprints)
         for target in self.written:
-            check_writable(target, overwrite=self.replaces, scene=scene)
+            for file in files_of(target):
+                check_writable(file, overwrite=self.replaces, scene=scene)
         if len({target.absolute() for target in self.written}) < len(self.written):
             raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
 
@@ -198,6 +199,8 @@ def predict_with(
     """
     outputs.check(request.path)
     polygons, replaces = polygons or VectorizeOptions(), outputs.replaces
+    if outputs.footprints is not None:
+        check_format(outputs.footprints, polygons.crs)
     started = time.monotonic()
     with opened_job(request, predictor.models, options) as job:
         if job.area is not None and job.area.empty:
@@ -208,9 +211,11 @@ def predict_with(
             done = store.finished()
             wanted = polygons if outputs.footprints else None
             footprints = _finish(predictor, job, store, done, wanted, track)
-            _write(store, footprints, outputs, replaces=replaces)
+            words |= _in_words(wanted)
+            found = None if footprints is None else InMemory(footprints)
+            _write(store, found, outputs, words, replaces)
             if outputs.recorded:
-                write_record(outputs.record, words | _in_words(wanted))
+                write_record(outputs.record, words)
         return PredictResult(
             width=job.scene.width,
             height=job.scene.height,
@@ -242,7 +247,7 @@ def _finish(
         return follower.table(track) if follower else None
 
 
-def _write(store: PartStore, footprints: geopandas.GeoDataFrame | None, outputs: Outputs, *, replaces: bool) -> None:
+def _write(store: PartStore, found: InMemory | None, outputs: Outputs, words: dict[str, str], replaces: bool) -> None:
     for target in outputs.written:
         check_writable(target, overwrite=replaces)
         remove_leftovers(target)
@@ -250,8 +255,9 @@ def _write(store: PartStore, footprints: geopandas.GeoDataFrame | None, outputs:
     mark_finishing(store.folder)
     if outputs.probability is not None:
         write_cog(store.mosaic(), outputs.probability, overwrite=replaces)
-    if outputs.footprints is not None and footprints is not None:
-        write_footprints(footprints, outputs.footprints, overwrite=replaces)
+        write_raster_style(outputs.probability, overwrite=replaces)
+    if outputs.footprints is not None and found is not None:
+        write_footprints(found, outputs.footprints, provenance=words, overwrite=replaces)
 
 
 def is_finished(
