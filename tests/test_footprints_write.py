@@ -356,6 +356,11 @@ class TestStyle:
         write_raster_style(tmp_path / "b.tif")
         assert names(tmp_path) == ["b.fgb", "b.gpkg", "b.qml"]
 
+    def test_what_a_killed_run_left_of_one_goes(self, tmp_path):
+        (tmp_path / ".b.0123abcd.partial.qml").write_text("half")
+        write_raster_style(tmp_path / "b.tif")
+        assert names(tmp_path) == ["b.qml"]
+
     def test_none_without_confidence(self, tmp_path):
         write_footprints(InMemory(footprints().drop(columns="confidence")), tmp_path / "b.fgb")
         assert names(tmp_path) == ["b.fgb"]

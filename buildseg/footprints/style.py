@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from tiling.output import written_whole
+from tiling.output import remove_leftovers, written_whole
 
 SUFFIX = ".qml"
 _NO_STYLE = (".pmtiles",)
@@ -52,5 +52,6 @@ def write_raster_style(target: Path, *, overwrite: bool = False) -> None:
     """
     style = style_to_write(target, ["confidence"], overwrite=overwrite)
     if style:
+        remove_leftovers(target.with_suffix(SUFFIX))
         with written_whole(target.with_suffix(SUFFIX), overwrite=True) as partial:
             partial.write_text(style, encoding="utf-8")
