@@ -2,9 +2,9 @@
 
 Run: python benchmarks/vectorize.py [--buildings 100000 1000000] [--format gpkg] [--no-peer]
 
-The raster is drawn: turned rectangles of 8 to 20 m with soft edges at 0.3 m on a grid of 25.6 m, one and a half thousand
-in every 1024 rows of 11,000 columns or so. Each run is a process of its own; peaks are what its memory held at most,
-libraries included. Bars: a million buildings in 10 minutes and 2 GB, at a cost per building that does not grow.
+The raster is drawn: turned rectangles of 8 to 16 m with soft, ragged edges at 0.3 m, on a grid of 25 m. Each run is a
+process of its own; peaks are what its memory held at most, libraries included. Bars: a million buildings in 10 minutes
+and 2 GB, at a cost per building that does not grow.
 """
 
 import argparse

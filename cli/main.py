@@ -12,6 +12,7 @@ from tiling.errors import BuildsegError
 
 from .explain import explain
 from .info import info
+from .merge import merge
 from .models import models
 from .predict import predict
 from .tile import tile
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, explain, info, models):
+for command in (tile, train, predict, vectorize, merge, explain, info, models):
     app.command()(command)
 
 

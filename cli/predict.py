@@ -40,8 +40,8 @@ def predict(
         typer.Option(
             "--out",
             "-o",
-            help="Footprints: .geojson, .gpkg, .fgb or .parquet. Of several scenes, a folder for one file each, or "
-            "one file for all, with every building once.",
+            help="Footprints: .geojson, .geojsonl, .gpkg, .fgb, .parquet, .shp or .pmtiles. Of several scenes, a "
+            "folder for one file each, or one file for all, with every building once.",
         ),
     ] = None,
     model: Annotated[

@@ -11,7 +11,10 @@ from .progress import show_progress
 
 def vectorize(
     raster: Annotated[Path, typer.Argument(metavar="PROBABILITY", help="Raster that predict --probability kept.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Footprints: .geojson, .gpkg, .fgb or .parquet.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Footprints: .geojson, .geojsonl, .gpkg, .fgb, .parquet, .shp or .pmtiles."),
+    ],
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
     core: Core = None,
@@ -24,13 +27,13 @@ def vectorize(
 
     Example: buildseg vectorize probability.tif --out buildings.gpkg --threshold 0.6
     """
-    from buildseg.footprints import ShapeOptions, VectorizeOptions, check_format, write_footprints
-    from buildseg.footprints import vectorize as vectorize_raster
+    from buildseg.footprints import ShapeOptions, VectorizeOptions, check_format, files_of, vectorized, write_footprints
     from tiling.output import check_writable
 
-    check_format(out)
-    check_writable(out, overwrite=overwrite)
+    check_format(out, crs)
+    for file in files_of(out):
+        check_writable(file, overwrite=overwrite)
     options = VectorizeOptions(threshold, core, min_area, ShapeOptions(simplify, min_hole), crs)
-    footprints = vectorize_raster(raster, options, track=show_progress)
-    write_footprints(footprints, out, overwrite=overwrite)
-    typer.echo(f"{out}: {len(footprints)} buildings at threshold {threshold:g}")
+    with vectorized(raster, options, track=show_progress) as footprints:
+        write_footprints(footprints, out, overwrite=overwrite)
+    typer.echo(f"{out}: {footprints.count} buildings at threshold {threshold:g}")

@@ -2,7 +2,7 @@
 
 Run by the Python that QGIS is installed for, which has neither torch nor this project::
 
-    /usr/bin/python3 tests/qgis_check.py SCENE FOOTPRINTS OUT.png [--count N] [--epsg N]
+    /usr/bin/python3 tests/qgis_check.py SCENE FOOTPRINTS OUT.png [--count N] [--epsg N] [--own-style]
 
 It prints one JSON line of facts. If anything is wrong its last line on stderr says what, and it exits with 1.
 Without QGIS it exits with 3. Nothing is written but the picture.
@@ -66,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--count", type=int, help="how many footprints there must be")
     parser.add_argument("--epsg", type=int, help="the EPSG code that the footprints must have")
+    parser.add_argument("--own-style", action="store_true", help="draw as QGIS does by itself, not outlines alone")
     return parser.parse_args()
 
 
@@ -79,6 +80,9 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
         wanted = QgsCoordinateReferenceSystem.fromEpsgId(options.epsg)
         _demand(footprints.crs() == wanted, f"{options.footprints}: CRS is {footprints.crs().authid()}")
     facts = _look_at_features(footprints, options)
+    if not options.own_style:
+        footprints.setRenderer(QgsSingleSymbolRenderer(QgsFillSymbol.createSimple(OUTLINE)))
+    facts["renderers"] = [footprints.renderer().type(), scene.renderer().type()]
     width, height = _draw(scene, footprints, options.picture)
     return {**facts, "crs": footprints.crs().authid(), "scene_crs": scene.crs().authid(), "picture": [width, height]}
 
@@ -104,8 +108,7 @@ def _look_at_features(footprints: QgsVectorLayer, options: argparse.Namespace) -
 
 
 def _draw(scene: QgsRasterLayer, footprints: QgsVectorLayer, picture: Path) -> tuple[int, int]:
-    """Draw the outlines over the scene, as many pixels as the scene has but at most 2048 across."""
-    footprints.setRenderer(QgsSingleSymbolRenderer(QgsFillSymbol.createSimple(OUTLINE)))
+    """Draw the footprints over the scene, as many pixels as the scene has but at most 2048 across."""
     settings = QgsMapSettings()
     settings.setLayers([footprints, scene])
     settings.setDestinationCrs(scene.crs())

@@ -506,7 +506,7 @@ class TestPredict:
             values = raster.read(1)
         assert values[SQUARE].min() > 250
         assert values[:50].max() < 4
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["b.geojson", "p.tif", "s.tif"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["b.geojson", "b.qml", "p.qml", "p.tif", "s.tif"]
 
     def test_no_building_on_nodata(self, tmp_path):
         pixels = dark_with_bright_square()

@@ -56,7 +56,7 @@ def outputs_in(folder, **choices):
 
 
 def assert_same_outputs(folder, whole):
-    assert sorted(path.name for path in folder.iterdir()) == ["found.geojson", "p.tif"]
+    assert sorted(path.name for path in folder.iterdir()) == ["found.geojson", "found.qml", "p.qml", "p.tif"]
     found, expected = (geopandas.read_file(place / "found.geojson") for place in (folder, whole))
     assert len(expected) > 20
     assert_geodataframe_equal(found, expected)

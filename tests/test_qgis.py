@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from rasterio.features import rasterize
 from shapely.geometry import Polygon
 
-from buildseg.footprints import write_footprints
+from buildseg.footprints import InMemory, write_footprints, write_raster_style
 
 HERE = Path(__file__).parent
 SAMPLE = HERE.parent / "sample_data"
@@ -50,7 +50,7 @@ def footprints():
 
 @pytest.mark.parametrize(("name", "epsg"), [("a.geojson", 4326), ("a.gpkg", 32632)])
 def test_qgis_opens_and_draws_footprints(footprints, tmp_path, name, epsg):
-    write_footprints(footprints.to_crs(epsg), tmp_path / name)
+    write_footprints(InMemory(footprints.to_crs(epsg)), tmp_path / name)
     picture = tmp_path / "picture.png"
     answer = qgis_check(SCENE, tmp_path / name, picture, "--count", len(footprints), "--epsg", epsg)
     assert answer.returncode == 0, answer.stderr
@@ -75,6 +75,63 @@ def assert_drawn(picture, footprints):
     assert magenta[on_walls].mean() > 0.95
     assert not magenta[~near_walls].any()
     assert np.abs(drawn - pixels)[~near_walls].mean() < 2
+
+
+FILLS = {0.55: (215, 48, 39), 0.65: (252, 141, 89), 0.75: (254, 224, 144), 0.85: (145, 191, 219), 0.95: (69, 117, 180)}
+RAMP = {0: (0, 0, 4), 127: (188, 55, 84), 254: (252, 255, 164)}
+
+
+@pytest.fixture
+def probability(tmp_path):
+    """A probability raster where the scene is: a third of it 0, a third 0.5 and a third 1, and its top nodata."""
+    with rasterio.open(SCENE) as scene:
+        profile = scene.profile | {
+            "count": 1,
+            "dtype": "uint8",
+            "nodata": 255,
+            "photometric": "minisblack",
+            "compress": "deflate",
+        }
+        pixels = np.repeat(np.array([*RAMP], np.uint8), -(-scene.width // 3))[: scene.width]
+    pixels = np.tile(pixels, (profile["height"], 1))
+    pixels[:300] = 255
+    with rasterio.open(tmp_path / "town.tif", "w", **profile) as raster:
+        raster.write(pixels, 1)
+        raster.scales = (1 / 254,)
+    write_raster_style(tmp_path / "town.tif")
+    return tmp_path / "town.tif", pixels
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".geojsonl", ".gpkg", ".fgb", ".shp"])
+def test_qgis_applies_the_styles_by_itself(footprints, probability, tmp_path, suffix):
+    """One style beside both: the raster of the same stem gets its colours from it, too."""
+    raster, pixels = probability
+    confidence = np.resize([*FILLS], len(footprints))
+    frame = footprints.assign(confidence=confidence, edge_width_m=0.5, status="kept")
+    write_footprints(InMemory(frame), tmp_path / f"town{suffix}")
+    picture = tmp_path / "picture.png"
+    answer = qgis_check(raster, tmp_path / f"town{suffix}", picture, "--own-style")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["renderers"] == ["graduatedSymbol", "singlebandpseudocolor"]
+    drawn = np.rint(imread(picture)[..., :3] * 255).astype(int)
+    with rasterio.open(SCENE) as scene:
+        shape, transform = (scene.height, scene.width), scene.transform
+    frame = frame.to_crs("EPSG:32632")
+    # Off the walls, as a line is 0.26 mm wide.
+    far = rasterize(frame.buffer(1.5), shape, transform=transform) == 0
+    below = np.full((*shape, 3), 255)
+    for level, colour in RAMP.items():
+        assert np.abs(drawn[far & (pixels == level)] - colour).max() <= 2
+        below[pixels == level] = colour
+    assert (drawn[far & (pixels == 255)] == 255).all()
+    for sure, colour in FILLS.items():
+        cores = frame[confidence == sure].buffer(-1.5)
+        inside = rasterize(cores[~cores.is_empty], shape, transform=transform) == 1
+        assert inside.sum() > 1000
+        assert np.abs(drawn[inside] - (below[inside] + np.array(colour)) / 2).max() <= 3
+    walls = rasterize(frame.boundary, shape, transform=transform) == 1
+    # Where all else is light.
+    assert (drawn[walls & (pixels == 255)].max(axis=-1) < 160).mean() > 0.7
 
 
 def bow_tie(frame):

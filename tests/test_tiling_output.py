@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tiling.errors import OutputError
-from tiling.output import check_writable, scratch_file, written_whole
+from tiling.output import check_writable, remove_leftovers, scratch_file, written_whole
 
 NAMES = ["out.tif", "scene[1].tif", "a*b?.tif", "no_suffix", ".hidden.tif", "name with blanks.tif"]
 
@@ -57,6 +57,50 @@ def test_a_failure_leaves_the_old_file_and_its_neighbours(tmp_path):
         write()
     assert contents(tmp_path) == ["out.tif", "out.tif.aux.xml"]
     assert target.read_text(encoding="utf-8") == "old"
+
+
+PARTS = (".dbf", ".prj", ".qix")
+
+
+def write_parts(target, *suffixes, **choices):
+    with written_whole(target, beside=PARTS, **choices) as partial:
+        for suffix in (target.suffix, *suffixes):
+            partial.with_suffix(suffix).write_text("new", encoding="utf-8")
+            assert not target.with_suffix(suffix).exists() or choices
+        if not suffixes:
+            raise RuntimeError
+
+
+@pytest.mark.parametrize("name", ["b.shp", "b[1].c*.shp"])
+def test_files_that_belong_together_come_together_or_not_at_all(tmp_path, name):
+    target = tmp_path / name
+    with pytest.raises(RuntimeError):
+        write_parts(target)
+    assert contents(tmp_path) == []
+    write_parts(target, ".dbf", ".prj")
+    assert contents(tmp_path) == sorted([name, f"{target.stem}.dbf", f"{target.stem}.prj"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_files_that_belong_together_are_replaced_together(tmp_path, part):
+    target = tmp_path / "b.shp"
+    target.with_suffix(part).write_text("old", encoding="utf-8")
+    with pytest.raises(OutputError, match=f"b{part} exists already; add --overwrite"):
+        write_parts(target, ".dbf")
+    assert contents(tmp_path) == [f"b{part}"]
+    write_parts(target, ".dbf", overwrite=True)
+    assert contents(tmp_path) == ["b.dbf", "b.shp"]
+    assert {path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"new"}
+
+
+def test_leftovers_go_with_all_that_belongs_to_them(tmp_path):
+    for name in (".b.0123abcd.partial.shp", ".b.0123abcd.partial.dbf", ".b.0123abcd.partial_temp.shp"):
+        (tmp_path / name).touch()
+    others = ["b.shp", ".b.0123abcd.shp", ".b.89abcdef.partial.tif", ".c.0123abcd.partial.shp"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "b.shp")
+    assert contents(tmp_path) == sorted(others)
 
 
 def test_two_at_once_do_not_meet(tmp_path):

@@ -2,7 +2,7 @@
 
 import glob
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,14 +42,17 @@ def check_writable(target: Path, *, overwrite: bool = False, scene: str | Path |
 
 
 @contextmanager
-def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def written_whole(target: Path, *, overwrite: bool = False, beside: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a path beside the target to write to; it becomes the target only if the block succeeds.
 
     A failure, an interrupt included, leaves neither a half-written target nor the temporary file.
 
     Args:
         target: The file to be written.
-        overwrite: Whether an existing file may be replaced.
+        overwrite: Whether existing files may be replaced.
+        beside: Suffixes, such as ``.prj``, of further files that share the target's stem and belong to it. What the
+            block writes under the stem of the path that it gets comes with the target, just before it; what it does
+            not write was of the target's former content, and goes.
 
     Yields:
         A path in the target's folder with the target's suffix.
@@ -57,15 +60,21 @@ def written_whole(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: See `check_writable`.
     """
-    check_writable(target, overwrite=overwrite)
+    for suffix in ("", *beside):
+        check_writable(target.with_suffix(suffix) if suffix else target, overwrite=overwrite)
     with scratch_file(target) as partial:
         yield partial
+        for suffix in beside:
+            if partial.with_suffix(suffix).exists():
+                partial.with_suffix(suffix).replace(target.with_suffix(suffix))
+            else:
+                target.with_suffix(suffix).unlink(missing_ok=True)
         partial.replace(target)
 
 
 @contextmanager
 def scratch_file(target: Path) -> Iterator[Path]:
-    """Yield a path beside the target for intermediate data; the file is gone afterwards.
+    """Yield a path beside the target for intermediate data; the file, and all that begin with its stem, go afterwards.
 
     Args:
         target: The file that the intermediate data is for.
@@ -77,7 +86,7 @@ def scratch_file(target: Path) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        for leftover in partial.parent.glob(f"{glob.escape(partial.name)}*"):
+        for leftover in partial.parent.glob(f"{glob.escape(partial.stem)}*"):
             leftover.unlink()
 
 
@@ -88,8 +97,10 @@ def remove_leftovers(target: Path) -> None:
         target: A file that no other process is writing.
     """
     stem, suffix = glob.escape(target.stem), glob.escape(target.suffix)
-    for leftover in target.parent.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}*"):
-        leftover.unlink()
+    for partial in list(target.parent.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}*")):
+        own = f"{partial.name.rpartition('.partial')[0]}.partial"
+        for leftover in target.parent.glob(f"{glob.escape(own)}*"):
+            leftover.unlink()
 
 
 def _sibling(target: Path) -> Path:

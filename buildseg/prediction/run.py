@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from buildseg.footprints import VectorizeOptions, check_format, write_footprints
+from buildseg.footprints import VectorizeOptions, check_format, files_of, write_footprints, write_raster_style
 from buildseg.footprints.tables import FootprintTables
 from buildseg.model_file import Model
 from buildseg.prediction.following import FootprintFollower
@@ -91,7 +91,8 @@ class Outputs:
         if self.footprints is not None:
             check_format(self.footprints)
         for target in self.written:
-            check_writable(target, overwrite=self.replaces, scene=scene)
+            for file in files_of(target):
+                check_writable(file, overwrite=self.replaces, scene=scene)
         if len({target.absolute() for target in self.written}) < len(self.written):
             raise OptionError(f"--out and --probability both name {self.footprints}; give them different names")
 
@@ -197,6 +198,8 @@ def predict_with(
     """
     outputs.check(request.path)
     polygons, replaces = polygons or VectorizeOptions(), outputs.replaces
+    if outputs.footprints is not None:
+        check_format(outputs.footprints, polygons.crs)
     started = time.monotonic()
     with opened_job(request, predictor.models, options) as job:
         if job.area is not None and job.area.empty:
@@ -208,9 +211,10 @@ def predict_with(
             wanted = polygons if outputs.footprints else None
             with _following(job, store, wanted) as follower:
                 footprints = _finish(predictor, job, store, done, follower, track)
-                _write(store, footprints, outputs, replaces=replaces)
+                words |= _in_words(wanted)
+                _write(store, footprints, outputs, words, replaces)
             if outputs.recorded:
-                write_record(outputs.record, words | _in_words(wanted))
+                write_record(outputs.record, words)
         return PredictResult(
             width=job.scene.width,
             height=job.scene.height,
@@ -247,7 +251,9 @@ def _finish(
     return follower.footprints(track) if follower else None
 
 
-def _write(store: PartStore, footprints: FootprintTables | None, outputs: Outputs, *, replaces: bool) -> None:
+def _write(
+    store: PartStore, found: FootprintTables | None, outputs: Outputs, words: dict[str, str], replaces: bool
+) -> None:
     for target in outputs.written:
         check_writable(target, overwrite=replaces)
         remove_leftovers(target)
@@ -255,8 +261,9 @@ def _write(store: PartStore, footprints: FootprintTables | None, outputs: Output
     mark_finishing(store.folder)
     if outputs.probability is not None:
         write_cog(store.mosaic(), outputs.probability, overwrite=replaces)
-    if outputs.footprints is not None and footprints is not None:
-        write_footprints(footprints, outputs.footprints, overwrite=replaces)
+        write_raster_style(outputs.probability, overwrite=replaces)
+    if outputs.footprints is not None and found is not None:
+        write_footprints(found, outputs.footprints, provenance=words, overwrite=replaces)
 
 
 def is_finished(

@@ -7,10 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import geopandas
-
 from buildseg.area_of_interest import AreaOfInterest
-from buildseg.footprints import VectorizeOptions, check_format, merge_footprints, write_footprints
+from buildseg.footprints import FootprintFile, VectorizeOptions, check_format, merge_footprints, write_footprints
 from buildseg.prediction.job import Job, Request, opened_job
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.parts import mark_finishing, was_finishing
@@ -139,6 +137,8 @@ def predict_scenes(
     """
     several = len(sources) > 1
     merged = destination.merged if several else None
+    if merged is not None:
+        check_format(merged, polygons.crs)
     requests = {source: Request(source.path, area) for source in sources}
     if merged is not None and polygons.crs == "native":
         _check_one_crs(predictor, requests.values(), options)
@@ -168,13 +168,12 @@ def predict_scenes(
 
 def _merge(done: Mapping[str, Outputs], merged: Path, *, overwrite: bool) -> str:
     """Write one file of the footprints of all scenes, and remove their own."""
-    tables = {name: geopandas.read_parquet(outputs.written[0]) for name, outputs in done.items()}
-    footprints = merge_footprints(tables)
+    footprints = merge_footprints({name: FootprintFile(outputs.written[0]) for name, outputs in done.items()})
     remove_leftovers(merged)
     mark_finishing(_beside(merged))
     write_footprints(footprints, merged, overwrite=overwrite)
     shutil.rmtree(_beside(merged))
-    return f"{len(footprints)} buildings of {len(done)} scenes"
+    return f"{footprints.count} buildings of {len(done)} scenes"
 
 
 def _check_one_crs(predictor: Predictor, requests: Iterable[Request], options: PredictOptions) -> None:

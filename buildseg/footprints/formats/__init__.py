@@ -1,0 +1,1 @@
+"""The formats of footprint files, each written from a stream and looked at again afterwards."""

@@ -1,0 +1,148 @@
+"""Footprint files, ours and others', read as streams."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from pyproj.exceptions import CRSError, ProjError
+
+from buildseg.footprints.formats.gdal import SHAPEFILE_NAMES
+from buildseg.footprints.ground import cut_at_antimeridian, snap
+from buildseg.footprints.measures import WGS84, geodesic_sizes, transformer
+from tiling.errors import FootprintsError, OptionError
+
+_ROWS = 10_000
+_LONG_NAMES = {short: name for name, short in SHAPEFILE_NAMES.items()}
+
+
+class FootprintFile:
+    """Footprints in a file of any format that GDAL reads, or GeoParquet. It is a `FootprintStream`.
+
+    Geometries are mended and parted into valid polygons; what is no polygon is left out. ``area_m2`` is measured where
+    the file has none. Columns with lists or records in them are left out.
+
+    Args:
+        path: The file.
+        crs: What to bring the footprints to; None leaves them in the file's own.
+
+    Raises:
+        FootprintsError: The file is missing or unreadable, or has no CRS.
+    """
+
+    def __init__(self, path: Path, crs: pyproj.CRS | None = None) -> None:
+        self._path = path
+        self._count: int | None = None
+        if not path.exists():
+            raise FootprintsError(f"{path} does not exist; check the path")
+        if path.suffix.lower() == ".pmtiles":
+            raise FootprintsError(f"{path}: tiles cut buildings in pieces; give the file that they were made from")
+        with self._readable(), _opened(path) as (found, _, _):
+            self._source = found
+        self.crs = crs or self._source
+
+    @property
+    def count(self) -> int:
+        """Polygons in the file; known once it has been read to its end, which is done for it if need be."""
+        if self._count is None:
+            self._count = sum(map(len, self))
+        return self._count
+
+    def __iter__(self) -> Iterator[geopandas.GeoDataFrame]:
+        """Read the file from its start."""
+        count, nothing = 0, True
+        with self._readable(), _opened(self._path) as (_, geometry, batches):
+            for batch in batches:
+                table = self._table(pyarrow.Table.from_batches([batch]), geometry)
+                count, nothing = count + len(table), False
+                yield table
+            if nothing:
+                yield self._table(batches.schema.empty_table(), geometry)
+        self._count = count
+
+    def _table(self, table: pyarrow.Table, geometry: str) -> geopandas.GeoDataFrame:
+        polygons, origin = self._polygons(shapely.from_wkb(table[geometry].to_numpy()))
+        kept = [field.name for field in table.schema if not pyarrow.types.is_nested(field.type)]
+        frame = table.select([name for name in kept if name != geometry]).to_pandas().iloc[origin]
+        if self._path.suffix.lower() == ".shp":
+            frame = frame.rename(columns=_LONG_NAMES)
+        frame = geopandas.GeoDataFrame(frame.reset_index(drop=True), geometry=polygons, crs=self.crs)
+        if "area_m2" not in frame or not np.array_equal(origin, np.arange(len(table))):
+            frame["area_m2"] = geodesic_sizes(polygons, self.crs)[0].round(2)
+        return frame
+
+    def _polygons(self, geometry: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+        """Bring geometries to valid polygons in the stream's CRS, and say which each comes from."""
+        placed = shapely.force_2d(geometry)
+        broken = ~shapely.is_valid(placed) & ~shapely.is_missing(placed)
+        placed[broken] = shapely.make_valid(placed[broken])
+        if self.crs != self._source:
+            way = transformer(self._source, self.crs)
+            placed = shapely.transform(placed, lambda points: np.column_stack(way.transform(*points.T)))
+            if not np.isfinite(shapely.get_coordinates(placed)).all():
+                raise OptionError(f"--crs: {self._path} reaches out of the area of {self.crs.name}; choose another CRS")
+            if self.crs.is_geographic:
+                placed = snap(cut_at_antimeridian(placed))
+        # What was mended may be a collection of collections.
+        parts, origin = shapely.get_parts(placed, return_index=True)
+        parts, inner = shapely.get_parts(parts, return_index=True)
+        whole = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+        return parts[whole], origin[inner][whole]
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except FootprintsError as error:
+            raise FootprintsError(f"{self._path}: {error}") from error
+        except (DataSourceError, CRSError, ProjError, OSError, pyarrow.ArrowException) as error:
+            raise FootprintsError(f"{self._path} cannot be read as footprints ({error}); check the file") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pyproj.CRS, str, pyarrow.RecordBatchReader]]:
+    """Give a file's CRS, the name of its column of WKB, and its batches."""
+    if path.suffix.lower() == ".parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            crs, geometry, columns = _geo_metadata(file)
+            schema = pyarrow.schema([file.schema_arrow.field(name) for name in columns])
+            batches = file.iter_batches(_ROWS, columns=columns)
+            yield crs, geometry, pyarrow.RecordBatchReader.from_batches(schema, batches)
+    elif path.suffix.lower() == ".geojsonl" and not path.stat().st_size:
+        schema = pyarrow.schema([("geometry", pyarrow.binary())])
+        yield WGS84, "geometry", pyarrow.RecordBatchReader.from_batches(schema, [])
+    else:
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if not layers:
+            raise FootprintsError("there are no geometries in it; give a file of polygons")
+        with pyogrio.open_arrow(path, layer=layers[0], batch_size=_ROWS, use_pyarrow=True) as (about, batches):
+            if about["crs"] is None:
+                raise FootprintsError("it has no CRS; assign the right one, e.g. with ogr2ogr -a_srs")
+            yield pyproj.CRS.from_user_input(about["crs"]), about["geometry_name"] or "wkb_geometry", batches
+
+
+def _geo_metadata(file: pyarrow.parquet.ParquetFile) -> tuple[pyproj.CRS, str, list[str]]:
+    """Read the CRS, the name of the geometry column and the other columns that can be kept."""
+    try:
+        geo = json.loads((file.metadata.metadata or {})[b"geo"])
+        name = geo["primary_column"]
+        column = geo["columns"][name]
+    except (KeyError, ValueError) as error:
+        raise FootprintsError("it is Parquet without geometries; give a GeoParquet file") from error
+    if column["encoding"] != "WKB":
+        raise FootprintsError(f"its geometries are encoded as {column['encoding']}; save it again as WKB")
+    crs = column.get("crs", "OGC:CRS84")
+    if crs is None:
+        raise FootprintsError("it has no CRS; assign the right one")
+    others = set(geo["columns"]) - {name}
+    flat = [field.name for field in file.schema_arrow if not pyarrow.types.is_nested(field.type)]
+    return pyproj.CRS.from_user_input(crs), name, [field for field in flat if field not in others]
