@@ -1,5 +1,6 @@
 """Tests of many scenes: one file each, one for all, and going on where a run was cut off."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,8 +183,12 @@ class TestMerged:
     def test_cut_off_while_the_last_file_is_removed(self, predictor, halves, tmp_path, monkeypatch):
         destination = Destination(tmp_path / "found.gpkg")
 
-        def interrupted(folder):
-            raise KeyboardInterrupt
+        removed = shutil.rmtree
+
+        def interrupted(folder, *args, **kwargs):
+            if str(folder).endswith(".scenes"):
+                raise KeyboardInterrupt
+            removed(folder, *args, **kwargs)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr("buildseg.prediction.scenes.shutil.rmtree", interrupted)
