@@ -24,8 +24,8 @@ def draw_boundaries(
         chip: What it is the label of.
         polygons: Buildings of the whole scene, one polygon each, in its CRS.
         gsd: Metres per pixel along a row and along a column.
-        width: Metres from a building's outline that count, and at least a pixel: within the building, and outside of it
-            where another building is as near.
+        width: Metres from a building's outline inwards that count, at least a pixel. A gap between two buildings counts
+            where it is less than twice as wide.
 
     Returns:
         Shape (rows, cols): `BOUNDARY`, 0 elsewhere, and `IGNORE` where the image holds nothing.
@@ -58,14 +58,22 @@ def _moved(geometry: Any, transform: Affine) -> Any:  # noqa: ANN401 - one geome
 
 
 def _contacts(buildings: NDArray[np.object_], width: float) -> NDArray[np.object_]:
-    """What lies near two buildings at once. Two polygons of one building, drawn twice, are none."""
+    """The narrow gaps between two buildings: what closes when both grow, and stays closed when they shrink again.
+
+    Two polygons of one building, drawn twice, are no two buildings.
+    """
     one, other = shapely.STRtree(buildings).query(buildings, predicate="dwithin", distance=2 * width)
     one, other = one[one < other], other[one < other]
     common = shapely.area(shapely.intersection(buildings[one], buildings[other]))
     smaller = np.minimum(shapely.area(buildings[one]), shapely.area(buildings[other]))
     two = common < _SAME_BUILDING * smaller
-    around = shapely.buffer(buildings, width, quad_segs=2)
-    return np.asarray(shapely.intersection(around[one[two]], around[other[two]]))
+    pairs = shapely.union(buildings[one[two]], buildings[other[two]])
+    notches = shapely.union(_closed(buildings[one[two]], width), _closed(buildings[other[two]], width))
+    return np.asarray(shapely.difference(_closed(pairs, width), notches))
+
+
+def _closed(shapes: NDArray[np.object_], width: float) -> NDArray[np.object_]:
+    return np.asarray(shapely.buffer(shapely.buffer(shapes, width, quad_segs=2), -width, quad_segs=2))
 
 
 def _drawn(shapes: NDArray[np.object_], shape: tuple[int, ...], place: Affine) -> NDArray[np.uint8]:
