@@ -97,9 +97,7 @@ def _detached(random: np.random.Generator) -> list[shapely.Polygon]:
     return houses
 
 
-def _picture(
-    houses: NDArray[np.object_], group: NDArray[np.int64], random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _picture(houses: NDArray[np.object_], group: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.uint8]:
     """Roofs of a colour per group that differs a little from house to house, a line along walls, ridges, noise."""
     fine, shape = Affine.scale(1 / _FINER), (SIDE * _FINER, SIDE * _FINER)
 

@@ -6,7 +6,7 @@ from scipy.ndimage import label, maximum
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
-_NECK = 0.75
+_NECK = 0.7
 """A way between two middles is a neck if it is narrower than this share of the narrower of the two."""
 _LEAST_HEIGHT = 1.0
 """Pixels from its middle to its edge that a region has more than."""

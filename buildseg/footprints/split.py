@@ -1,9 +1,9 @@
 """Parts outlines that are several buildings wall to wall: row houses and perimeter blocks.
 
 Where the network says building and not boundary is the core of a building. Cores that touch, where a wall was seen in
-part only, are told by their necks: from one middle to the other, the way gets narrow. Then the cores grow by watershed
-over what the network says (Vincent and Soille 1991), and the outline is cut along the lines where they meet. Without
-boundaries, the whole outline is one core, and only its necks can part it.
+part only, are told by their necks: from one middle to the other, the way gets narrow. Then the cores grow at one speed
+until they meet (a watershed over the distance to them: Vincent and Soille 1991), and the outline is cut along the
+lines where they do. Without boundaries, the whole outline is one core, and only its necks can part it.
 """
 
 import math
@@ -136,4 +136,4 @@ def _by_boundary(inside: NDArray[np.bool_], likely: NDArray[np.float32]) -> NDAr
     cores = narrow_regions(distance_transform_edt(core))
     if cores.max() < 2:
         return cores
-    return np.asarray(watershed(-likely, cores, mask=inside), np.int32)
+    return np.asarray(watershed(distance_transform_edt(cores == 0), cores, mask=inside), np.int32)
