@@ -48,7 +48,12 @@ def predict(
     ] = None,
     probability: Annotated[
         Path | None,
-        typer.Option("--probability", "-p", help="Also keep the probability raster, a GeoTIFF; of several, a folder."),
+        typer.Option(
+            "--probability",
+            "-p",
+            help="Also keep the probability raster, a GeoTIFF; of several, a folder. Models trained with boundaries write them "
+            "as a second band.",
+        ),
     ] = None,
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import geopandas
@@ -11,6 +12,7 @@ import rasterio
 import shapely
 import torch
 from affine import Affine
+from buildseg.cli.main import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ from buildseg.describe import describe
 from buildseg.footprints.raster import has_boundary, opened_probability, read_block
 from buildseg.footprints.vectorize import VectorizeOptions, vectorize
 from buildseg.labels import Labels
-from buildseg.make_tiles import TileOptions, make_tiles
+from buildseg.make_tiles import TileOptions
 from buildseg.model_file import load_model, read_card
 from buildseg.networks import NETWORKS, build_network
 from buildseg.networks.output import boundary_probability, building_probability
@@ -44,6 +46,7 @@ from tiling.errors import ContractError, ModelFileError, OptionError, Probabilit
 TINY = NetworkChoice(
     name="unet", encoder="tu-resnet10t", encoder_weights="none", options={"decoder_channels": [32, 16, 16, 8, 8]}
 )
+ON_CPU = ["--device", "cpu", "--precision", "fp32"]
 SHORT = TrainOptions(epochs=1, batch_size=2, crop=64, workers=0, device="cpu", precision="fp32")
 FP32 = PredictOptions(window=64, machine=Machine(device="cpu", precision="fp32"))
 
@@ -171,12 +174,23 @@ def row_town(folder, seed=0):
     return path, Labels("terraces.gpkg", geopandas.GeoDataFrame(geometry=on_ground(*houses), crs=scenes.UTM))
 
 
+def buildseg(*arguments):
+    """Run a command in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(sys, "argv", ["buildseg", *map(str, arguments)])
+        run()
+    assert not stopped.value.code
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     folder = tmp_path_factory.mktemp("terraces")
     scene, labels = row_town(folder)
-    made = make_tiles([scene], labels, folder / "tiles", TileOptions(size=64, boundaries=True))
-    return folder, made
+    labels.frame.to_file(folder / "terraces.gpkg")
+    buildseg(
+        "tile", scene, "--labels", folder / "terraces.gpkg", "--out", folder / "tiles", "--size", 64, "--boundaries"
+    )
+    return folder
 
 
 def read(path):
@@ -186,7 +200,7 @@ def read(path):
 
 def copied(town, tmp_path):
     """A plain folder with the chips of the town, to be spoilt."""
-    folder, _ = town
+    folder = town
     for kind in ("images", "masks", "boundaries"):
         (tmp_path / "plain" / kind).mkdir(parents=True)
         for path in sorted((folder / "tiles" / "train" / kind).iterdir())[:4]:
@@ -200,19 +214,19 @@ def rewrite(path, values):
 
 
 def test_tile_writes_a_boundary_label_for_every_chip(town):
-    folder, made = town
-    for split, count in (("train", made.train), ("val", made.val)):
+    folder = town
+    record = json.loads((folder / "tiles" / "tiles.json").read_text())
+    for split in ("train", "val"):
         names = [
             {path.name for path in (folder / "tiles" / split / kind).iterdir()} for kind in ("images", "boundaries")
         ]
-        assert names[0] == names[1] and len(names[0]) == count
-    record = json.loads((folder / "tiles" / "tiles.json").read_text())
+        assert names[0] == names[1] and len(names[0]) == record["split"][split] > 0
     assert record["options"]["boundaries"] is True and record["options"]["boundary_width"] == 0.5
 
 
 def test_labels_of_neighbouring_chips_fit_together(town):
     """Each is what a chip of the whole scene would have there."""
-    folder, _ = town
+    folder = town
     with rasterio.open(folder / "terraces.tif") as dataset:
         shape = dataset.shape
     _, labels = row_town(folder)
@@ -225,7 +239,7 @@ def test_labels_of_neighbouring_chips_fit_together(town):
 
 
 def test_tiles_say_whether_they_have_boundaries(town, tmp_path):
-    folder, _ = town
+    folder = town
     tiles = open_tiles([folder / "tiles"])
     assert tiles.boundaries and all(one.boundary.is_file() for one in (*tiles.train, *tiles.val))
     bare = tiles.without_boundaries()
@@ -235,7 +249,7 @@ def test_tiles_say_whether_they_have_boundaries(town, tmp_path):
 
 
 def test_of_folders_with_and_without_none_is_used_and_that_is_said(town, tmp_path, caplog):
-    folder, _ = town
+    folder = town
     plain = copied(town, tmp_path)
     for path in (plain / "boundaries").iterdir():
         path.unlink()
@@ -288,7 +302,7 @@ def test_bad_widths_are_refused(width):
 
 def test_crops_and_whole_chips_bring_the_label_along(town):
     """Bright roofs, whose edges the label follows through every change of place and scale."""
-    folder, _ = town
+    folder = town
     tiles = open_tiles([folder / "tiles"])
     contract = contract_of(tiles)
     whole = WholeChips(tiles.train, contract)[0]
@@ -361,23 +375,27 @@ def test_bad_weights_are_refused(weight):
 
 @pytest.fixture(scope="module")
 def trained(town):
-    folder, _ = town
-    return train(open_tiles([folder / "tiles"]), folder / "run", TINY, replace(SHORT, epochs=3, learning_rate=4e-3))
+    folder = town
+    network = ["--network", "unet", "--encoder", "tu-resnet10t", "--encoder-weights", "none"]
+    network += ["--option", "decoder_channels=32,16,16,8,8"]
+    options = ["--epochs", 3, "--learning-rate", 4e-3, "--batch-size", 2, "--crop", 64, "--workers", 0, *ON_CPU]
+    buildseg("train", "--tiles", folder / "tiles", "--out", folder / "run", *network, *options)
+    return folder / "run" / "best.safetensors"
 
 
 def test_training_takes_boundaries_up_where_all_tiles_have_them(trained):
-    card = read_card(trained.model)
+    card = read_card(trained)
     assert card.architecture["boundary"] is True and card.architecture["classes"] == 1
     assert 0 <= card.scores["val_boundary_f1"] <= 1
-    folder = trained.model.parent
+    folder = trained.parent
     assert (folder / "metrics.csv").read_text().splitlines()[0].endswith("val_recall,val_boundary_f1")
     assert (folder / "validation.png").exists() and (folder / "curves.png").exists()
-    assert describe(trained.model)["classes"] == "building or not, and boundaries between buildings"
+    assert describe(trained)["classes"] == "building or not, and boundaries between buildings"
 
 
 def test_the_boundary_output_learns(trained, town):
-    folder, _ = town
-    model = load_model(trained.model)
+    folder = town
+    model = load_model(trained)
     tiles = open_tiles([folder / "tiles"])
     loss = []
     torch.manual_seed(0)
@@ -391,22 +409,17 @@ def test_the_boundary_output_learns(trained, town):
     assert loss[1] < 0.85 * loss[0]
 
 
-def test_boundaries_can_be_left_out(town, tmp_path):
-    folder, _ = town
-    result = train(open_tiles([folder / "tiles"]), tmp_path / "run", replace(TINY, boundary=False), SHORT)
-    assert read_card(result.model).architecture["boundary"] is False
-    assert "val_boundary_f1" not in read_card(result.model).scores
-
-
-def test_what_cannot_be_is_refused(town, trained, tmp_path, caplog):
-    folder, _ = town
+def test_boundaries_can_be_left_out_and_what_cannot_be_is_refused(town, trained, tmp_path, caplog):
+    folder = town
     tiles = open_tiles([folder / "tiles"])
     bare = tiles.without_boundaries()
     with pytest.raises(OptionError, match="--boundaries: not all tiles have boundaries/"):
         train(bare, tmp_path / "a", replace(TINY, boundary=True), SHORT)
     with pytest.raises(OptionError, match="has an output for boundaries; give it tiles"):
-        train(bare, tmp_path / "b", NetworkChoice(start=trained.model), SHORT)
-    without = train(bare, tmp_path / "c", TINY, SHORT).model
+        train(bare, tmp_path / "b", NetworkChoice(start=trained), SHORT)
+    without = train(tiles, tmp_path / "c", replace(TINY, boundary=False), SHORT).model
+    assert read_card(without).architecture["boundary"] is False
+    assert "val_boundary_f1" not in read_card(without).scores
     with pytest.raises(OptionError, match="has no output for boundaries; leave out --boundaries"):
         train(tiles, tmp_path / "d", NetworkChoice(start=without, boundary=True), SHORT)
     again = train(tiles, tmp_path / "e", NetworkChoice(start=without), SHORT)
@@ -420,7 +433,7 @@ def test_old_model_files_have_no_boundary_output(trained, tmp_path):
     assert load_model().network.architecture.boundary is False
     # One whose description forgot it does not fit its weights.
     spoilt = tmp_path / "spoilt.safetensors"
-    spoilt.write_bytes(trained.model.read_bytes().replace(b'\\"boundary\\": true', b'\\"boundary\\":false'))
+    spoilt.write_bytes(trained.read_bytes().replace(b'\\"boundary\\": true', b'\\"boundary\\":false'))
     with pytest.raises(ModelFileError, match="do not fit"):
         load_model(spoilt)
 
@@ -431,14 +444,14 @@ def test_old_model_files_have_no_boundary_output(trained, tmp_path):
 @pytest.fixture(scope="module")
 def predicted(trained, town):
     """The town with a hole in it."""
-    folder, _ = town
+    folder = town
     with rasterio.open(folder / "terraces.tif") as dataset:
         pixels = dataset.read()
     pixels[:, 100:180, 40:120] = 0
     scene = scenes.write(folder / "holed.tif", pixels, photometric="rgb", nodata=0)
-    model = load_model(trained.model)
-    predict(scene, Outputs(folder / "two.geojson", folder / "two.tif"), model, replace(FP32, block=64))
-    return scene, model, folder / "two.tif"
+    outputs = ["--out", folder / "two.geojson", "--probability", folder / "two.tif"]
+    buildseg("predict", scene, "--model", trained, *outputs, "--window", 64, "--block", 64, *ON_CPU)
+    return scene, load_model(trained), folder / "two.tif"
 
 
 def test_the_raster_has_a_second_band_of_boundaries(predicted):
@@ -533,7 +546,7 @@ def test_blocks_resume_and_area_work_with_two_bands(predicted, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("augmentation", "scales"), [("d4", (1.0,)), ("none", (1.5,)), ("flips", (0.5, 1.0))])
 def test_every_view_brings_both_channels_back(trained, augmentation, scales):
-    model = load_model(trained.model)
+    model = load_model(trained)
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     valid = torch.ones(2, 64, 64, dtype=torch.bool)
     shown = views(augmentation, scales)
