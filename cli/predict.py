@@ -51,8 +51,8 @@ def predict(
         typer.Option(
             "--probability",
             "-p",
-            help="Also keep the probability raster, a GeoTIFF; of several, a folder. Models trained with boundaries write them "
-            "as a second band.",
+            help="Also keep the probability raster, a GeoTIFF; of several, a folder. A model that learnt boundaries "
+            "writes them as a second band.",
         ),
     ] = None,
     threshold: Threshold = 0.5,
