@@ -100,12 +100,13 @@ def _predicted(
     )
     started = time.monotonic()
     run = out / ("with" if boundary else "without")
-    result = train(tiles, run, choice, options, overwrite=True)
-    print(f"trained in {time.monotonic() - started:.0f} s: {result.scores}", flush=True)
+    train(tiles, run, choice, options, overwrite=True)
+    model = load_model(run / "last.safetensors")
+    print(f"trained in {time.monotonic() - started:.0f} s: {model.card.scores}", flush=True)
     for path, houses in scenes:
         raster = run / f"{path.stem}.tif"
         outputs = Outputs(None, raster, overwrite=True)
-        predict(path, outputs, load_model(result.model), PredictOptions(machine=MACHINE))
+        predict(path, outputs, model, PredictOptions(machine=MACHINE))
         with opened_probability(raster) as dataset:
             whole = Block(-1, -1, dataset.height + 2, dataset.width + 2)
             bands = range(1, 3 if has_boundary(dataset) else 2)

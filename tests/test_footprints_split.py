@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from buildseg.footprints.contours import trace
+from buildseg.footprints.regions import narrow_regions, without_small
 from buildseg.footprints.split import SplitOptions, split_outline
-from buildseg.footprints.walls import cut_outline, without_slivers
+from buildseg.footprints.walls import _faces, cut_outline, without_slivers
 from tiling.errors import OptionError
 
 LEVEL = 126.5
@@ -143,6 +144,14 @@ def test_row_houses_become_houses_with_straight_walls(angle):
         assert wall.length == pytest.approx(26, abs=2.5)
 
 
+def test_a_wall_with_a_jog_keeps_it():
+    one = shapely.box(6, 6, 30, 20) | shapely.box(6, 20, 24, 36)
+    two = shapely.box(6, 6, 54, 36) - one
+    parts = parts_of([one, two], (42, 60), BY_BOUNDARY)
+    assert len(parts) == 2
+    assert all(max(iou(house, part) for part in parts) > 0.93 for house in (one, two))
+
+
 def test_a_wall_that_was_seen_in_part_still_parts():
     houses, size = terrace(2)
     building, boundary = seen(houses, size)
@@ -257,3 +266,41 @@ def checkered(random):
     patches[specks] = random.integers(0, 5, specks.sum())
     patches[0, 0] = 1
     return np.pad(patches, 1)
+
+
+def test_where_a_ring_begins_does_not_matter_to_walls():
+    """Both ends of the wall are as near to one vertex as to another."""
+    corners = [(1, 1), (4, 1), (6, 1), (9, 1), (9, 9), (6, 9), (4, 9), (1, 9)]
+    regions = np.zeros((10, 10), np.int32)
+    regions[1:9, 1:5], regions[1:9, 5:9] = 1, 2
+    cut = [cut_outline(shapely.Polygon(np.roll(corners, turn, axis=0)), regions) for turn in range(8)]
+    assert len(cut[0]) == 2 and all(np.array_equal(cut[0], other) for other in cut)
+
+
+def test_walls_that_cross_where_there_is_no_vertex_are_refused():
+    outline = shapely.Polygon([(0, 0), (5, 0), (10, 0), (10, 5), (10, 10), (5, 10), (0, 10), (0, 5)])
+    across, down = shapely.LineString([(0, 5), (10, 5)]), shapely.LineString([(5, 0), (5, 10)])
+    assert len(_faces(outline, [across])) == len(_faces(outline, [down])) == 2
+    assert _faces(outline, [across, down]) is None
+
+
+# ---- regions
+
+
+def test_a_middle_without_a_neck_goes_to_the_side_of_the_higher_pass():
+    height = np.zeros((3, 9))
+    height[1, 1:8] = [9.0, 10.0, 3.5, 4.0, 3.4, 10.0, 9.0]
+    row = narrow_regions(height)[1]
+    assert row[2] == row[4] != row[6] > 0 and row[2] > 0
+    height[1, 5] = 3.6
+    row = narrow_regions(height)[1]
+    assert row[4] == row[6] != row[2]
+
+
+def test_small_regions_go_to_the_neighbour_with_most_sides():
+    regions = np.zeros((6, 9), np.int32)
+    regions[1:5, 1:4], regions[1:5, 5:8] = 1, 2
+    regions[2:4, 4], regions[2, 3] = 3, 3
+    joined = without_small(regions, 4)
+    assert set(np.unique(joined)) == {0, 1, 2} and (joined[regions == 3] == 1).all()
+    assert np.array_equal(without_small(regions, 3), regions)
