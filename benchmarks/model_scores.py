@@ -31,7 +31,7 @@ def main() -> None:
         chips = WholeChips(open_tiles([folder]).val, model.card.contract)
         counts = torch.zeros(5, dtype=torch.long)
         for index in range(len(chips)):
-            image, target = chips[index]
+            image, target, _ = chips[index]
             with torch.inference_mode():
                 logits = model.network(image[None])[0, 0]
             counts += binary_stat_scores(logits, target.long(), ignore_index=IGNORE)

@@ -1,4 +1,4 @@
-"""Chips on disk: an image and its mask, in two files."""
+"""Chips on disk: an image, its mask and perhaps its boundary label, each a file."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 
-from buildseg.classes import IGNORE
+from buildseg.classes import BOUNDARY, IGNORE
 from buildseg.statistics import BandStatistics
 from tiling.bands import band_name
 from tiling.errors import SceneError, TilesError
@@ -30,6 +30,7 @@ class ChipFile:
         gsd: Metres per pixel, None if neither file is georeferenced.
         shape: Rows and columns.
         classes: Classes that the mask tells apart; 1 for building or not.
+        boundary: File of the boundary label, None if there is none.
     """
 
     image: Path
@@ -37,6 +38,7 @@ class ChipFile:
     gsd: float | None
     shape: tuple[int, int]
     classes: int = 1
+    boundary: Path | None = None
 
 
 Kind = tuple[tuple[str, ...], str]
@@ -45,35 +47,61 @@ Kind = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A chip with the kind of its image, the values of its mask and, where they were wanted, the image's statistics."""
+    """A chip with the kind of its image, the values of its labels and, where wanted, the image's statistics."""
 
     chip: ChipFile
     kind: Kind
     values: frozenset[int]
     statistics: BandStatistics | None
+    boundary_values: frozenset[int] = frozenset()
 
 
-def look_at(image: Path, mask: Path, classes: int, *, measure: bool) -> Look:
+def look_at(image: Path, mask: Path, boundary: Path | None, classes: int, *, measure: bool) -> Look:
     """Open a chip's files once: check them against each other and note what the image is.
 
     Args:
         image: File of the pixels.
         mask: File of the label.
+        boundary: File of the boundary label, None if there is none.
         classes: Classes that the mask tells apart; 1 for building or not.
         measure: Whether the image's statistics are wanted.
 
     Raises:
-        TilesError: A file cannot be read, the sizes differ, or the mask holds other values than the classes'.
+        TilesError: A file cannot be read, the sizes differ, the mask holds other values than the classes', or the
+            boundary label others than its own.
     """
     with _opened(image) as pixels, _opened(mask) as label:
-        if pixels.shape != label.shape:
-            raise TilesError(
-                f"{image} is {pixels.width} x {pixels.height} pixels but {mask} is {label.width} x {label.height}; "
-                "image and mask must have the same size"
-            )
+        _check_size(pixels, label, "mask")
         values = _check_mask(mask, label.read(_colours(label)), classes)
-        chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape, classes)
-        return Look(chip, _kind(image, pixels), values, BandStatistics.of(*_read(pixels)) if measure else None)
+        edges = _look_at_boundary(boundary, pixels) if boundary else frozenset()
+        chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape, classes, boundary)
+        kind = _kind(image, pixels)
+        return Look(chip, kind, values, BandStatistics.of(*_read(pixels)) if measure else None, edges)
+
+
+def _check_size(image: DatasetReader, label: DatasetReader, kind: str) -> None:
+    if image.shape != label.shape:
+        raise TilesError(
+            f"{image.name} is {image.width} x {image.height} pixels but {label.name} is {label.width} x "
+            f"{label.height}; image and {kind} must have the same size"
+        )
+
+
+def _look_at_boundary(path: Path, image: DatasetReader) -> frozenset[int]:
+    """Give the values of a boundary label if they are such."""
+    with _opened(path) as label:
+        _check_size(image, label, "boundary label")
+        values = np.unique(label.read(_colours(label)))
+    if not np.isin(values, (0, BOUNDARY, IGNORE)).all():
+        raise TilesError(
+            f"{path} holds {_listed(values)}; boundary labels must hold {BOUNDARY} for boundary, 0 elsewhere and "
+            f"{IGNORE} for no label, and be PNG or TIFF, because JPEG blurs them"
+        )
+    return frozenset(values.tolist())
+
+
+def _listed(values: NDArray[np.generic]) -> str:
+    return f"{', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}"
 
 
 def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> frozenset[int]:
@@ -81,7 +109,7 @@ def _check_mask(path: Path, bands: NDArray[np.generic], classes: int) -> frozens
     if len(bands) > 1 and (bands != bands[0]).any():
         raise TilesError(f"{path} is a colour picture; a mask has one band, 0 background and 255 (or 1) building")
     values = np.unique(bands[0])
-    held = f"{path} holds {', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}"
+    held = f"{path} holds {_listed(values)}"
     if classes > 1:
         if not np.isin(values, (*range(classes), IGNORE)).all():
             raise TilesError(f"{held}; with --classes {classes} masks hold 0 to {classes - 1}, or 255 for no label")
@@ -151,6 +179,20 @@ def read_mask(path: Path, classes: int = 1) -> NDArray[np.uint8]:
         values = dataset.read(1)
     target: NDArray[np.uint8] = (values > 0 if classes == 1 else values).astype(np.uint8)
     return target
+
+
+def read_boundary(path: Path) -> NDArray[np.uint8]:
+    """Read a boundary label.
+
+    Returns:
+        Shape (rows, cols): 1 on boundaries, 0 elsewhere, `IGNORE` without a label.
+
+    Raises:
+        TilesError: The file cannot be read.
+    """
+    with _opened(path) as dataset:
+        label: NDArray[np.uint8] = dataset.read(1).astype(np.uint8)
+    return label
 
 
 def _colours(dataset: DatasetReader) -> list[int]:

@@ -47,7 +47,8 @@ def _describe_model(card: "ModelCard", path: Path) -> dict[str, str]:
         "file": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, a buildseg model",
         "network": card.network,
         "bands": f"{', '.join(contract.bands)} as {contract.dtype}",
-        "classes": _said_classes(int(card.architecture.get("classes", 1))),
+        "classes": _said_classes(int(card.architecture.get("classes", 1)))
+        + (", and boundaries between buildings" if card.architecture.get("boundary") else ""),
         "resolution": f"{contract.gsd:.2g} m per pixel" if contract.gsd else "not known",
         "window": f"{contract.window} pixels",
     }

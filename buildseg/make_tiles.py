@@ -13,12 +13,13 @@ import shapely
 from rasterio.warp import transform_geom
 
 from buildseg import __version__
+from buildseg.boundaries import draw_boundaries
 from buildseg.labels import Labels
 from buildseg.progress import Track, silent
 from buildseg.spatial_split import split_by_blocks
 from buildseg.statistics import BandStatistics
-from buildseg.tiles import INDEX, RECORD, RECORD_VERSION
-from tiling import Chip, Grid, Scene, SceneOptions, Window, cut_chip, overlap_pixels, write_chip
+from buildseg.tiles import BOUNDARIES, IMAGES, INDEX, MASKS, RECORD, RECORD_VERSION
+from tiling import Chip, Grid, Scene, SceneOptions, Window, cut_chip, overlap_pixels, write_chip, write_label
 from tiling.errors import OptionError, OutputError, SceneError, TilesError
 from tiling.georeference import WGS84
 
@@ -35,6 +36,8 @@ class TileOptions:
         gsd: Metres per pixel to resample to; None keeps each scene's own.
         bands: Band names or numbers; None takes all but alpha.
         seed: Decides which blocks are for validation.
+        boundaries: Whether to write, beside the masks, where buildings end and touch.
+        boundary_width: Metres on each side of a wall that count as boundary, above 0; at least a pixel is drawn.
 
     Raises:
         OptionError: A value is out of range.
@@ -47,6 +50,13 @@ class TileOptions:
     gsd: float | None = None
     bands: tuple[int | str, ...] | None = None
     seed: int = 0
+    boundaries: bool = False
+    boundary_width: float = 0.5
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The folders that hold a file for every chip."""
+        return (IMAGES, MASKS, BOUNDARIES) if self.boundaries else (IMAGES, MASKS)
 
     def __post_init__(self) -> None:
         if self.size < 32:
@@ -60,6 +70,10 @@ class TileOptions:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
         if self.seed < 0:
             raise OptionError(f"--seed {self.seed} is out of range; give 0 or more")
+        if not 0 < self.boundary_width < math.inf:
+            raise OptionError(
+                f"--boundary-width {self.boundary_width:g} is out of range; give metres above 0, such as 0.5"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +138,8 @@ def make_tiles(
         _check_kinds(scenes)
         nearby = [labels.around(scene) for scene in scenes]
         staging = stack.enter_context(_made_whole(out, overwrite=overwrite))
-        for name in ("images", "masks"):
-            (staging / name).mkdir()
+        for kind in options.kinds:
+            (staging / kind).mkdir()
         cuts = list(_cut_all(scenes, nearby, staging, options, track))
         return _sort_into_splits(cuts, staging, scenes, labels, options)
 
@@ -150,7 +164,10 @@ def _cut_all(
         if not chip.valid.any() or chip.building_share < options.min_building:
             continue
         name = f"{index:03d}_{Path(scene.path).stem}_{window.row:06d}_{window.col:06d}.tif"
-        write_chip(chip, staging / "images" / name, staging / "masks" / name)
+        write_chip(chip, staging / IMAGES / name, staging / MASKS / name)
+        if options.boundaries:
+            boundaries = draw_boundaries(chip, polygons, scene.gsd, options.boundary_width)
+            write_label(boundaries, chip, staging / BOUNDARIES / name)
         yield _Cut(name, scene.path, _to_wgs84(outline, scene), chip.building_share, _statistics(chip))
 
 
@@ -166,13 +183,13 @@ def _sort_into_splits(
             "use a smaller --size or --overlap, or tile more scenes"
         )
     for folder in ("train", "val"):
-        for kind in ("images", "masks"):
+        for kind in options.kinds:
             (staging / folder / kind).mkdir(parents=True)
     for cut, split in zip(cuts, splits, strict=True):
-        for kind in ("images", "masks"):
+        for kind in options.kinds:
             path = staging / kind / cut.name
             path.unlink() if split is None else path.rename(staging / split / kind / cut.name)
-    for kind in ("images", "masks"):
+    for kind in options.kinds:
         (staging / kind).rmdir()
     kept = [(cut, split) for cut, split in zip(cuts, splits, strict=True) if split is not None]
     statistics = BandStatistics.merged([cut.statistics for cut, split in kept if split == "train"])

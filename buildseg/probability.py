@@ -7,31 +7,34 @@ from affine import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
+from buildseg.classes import BAND_NAMES
 from tiling import RasterProfile
 
 LEVELS = 254
 NODATA = 255
 
 
-def probability_profile(height: int, width: int, crs: CRS, transform: Affine, tags: Mapping[str, str]) -> RasterProfile:
+def probability_profile(
+    shape: tuple[int, int], crs: CRS, transform: Affine, tags: Mapping[str, str], *, boundary: bool = False
+) -> RasterProfile:
     """Describe a probability raster: uint8, 0..254 for 0..1, 255 for nodata.
 
     Args:
-        height: Rows.
-        width: Columns.
+        shape: Rows and columns.
         crs: Coordinate reference system.
         transform: Geotransform.
         tags: What made it.
+        boundary: Whether a second band holds the probability of boundary.
     """
     return RasterProfile(
-        height=height,
-        width=width,
+        height=shape[0],
+        width=shape[1],
         dtype="uint8",
         crs=crs,
         transform=transform,
         nodata=NODATA,
         scale=1 / LEVELS,
-        description="building probability",
+        descriptions=BAND_NAMES if boundary else BAND_NAMES[:1],
         tags=tags,
     )
 
@@ -41,7 +44,7 @@ def encode(probability: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         probability: 0..1, any shape.
-        valid: bool, same shape; other pixels become nodata.
+        valid: bool, of the same shape or of its last dimensions; other pixels become nodata.
 
     Returns:
         uint8 of the same shape.

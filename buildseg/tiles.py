@@ -2,26 +2,28 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
 
 from buildseg.chip_file import ChipFile, Kind, Look, look_at
-from buildseg.classes import IGNORE
+from buildseg.classes import BOUNDARY, IGNORE
 from buildseg.statistics import BandStatistics
 from tiling.errors import OptionError, TilesError
 
 logger = logging.getLogger(__name__)
 
+IMAGES, MASKS, BOUNDARIES = "images", "masks", "boundaries"
 RECORD = "tiles.json"
 INDEX = "index.geojson"
 RECORD_VERSION = 1
 SPLITS = ("train", "val")
 _SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
 _STATISTICS_IMAGES = 512
+_Paths = tuple[Path, Path, Path | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Tiles:
         dtype: NumPy name of the pixels' type.
         statistics: Of the training pixels, in the pixels' own unit.
         classes: Classes that the masks tell apart; 1 for building or not.
+        boundaries: Whether every chip has a boundary label.
     """
 
     folders: tuple[Path, ...]
@@ -45,6 +48,7 @@ class Tiles:
     dtype: str
     statistics: BandStatistics
     classes: int = 1
+    boundaries: bool = False
 
     @property
     def gsd(self) -> float | None:
@@ -52,12 +56,19 @@ class Tiles:
         known = [chip.gsd for chip in self.train if chip.gsd is not None]
         return float(np.median(known)) if known else None
 
+    def without_boundaries(self) -> "Tiles":
+        """Give the same tiles, their boundary labels left aside."""
+        train, val = (tuple(replace(chip, boundary=None) for chip in chips) for chips in (self.train, self.val))
+        return replace(self, train=train, val=val, boundaries=False)
+
 
 def open_tiles(folders: Sequence[Path], *, classes: int = 1, val_fraction: float = 0.1) -> Tiles:
     """Open tiles folders as one.
 
     A folder holds ``train/`` and ``val/``, each with ``images/`` and ``masks/``; or plainly ``images/`` and
     ``masks/``, of which the last ``val_fraction`` by name is kept for validation. Image and mask share their stem.
+    Where ``boundaries/`` stands beside them, it holds a boundary label of the same stem for each: 1 where a building
+    ends or touches another, 0 elsewhere, 255 without a label.
 
     Args:
         folders: At least one.
@@ -67,8 +78,8 @@ def open_tiles(folders: Sequence[Path], *, classes: int = 1, val_fraction: float
 
     Raises:
         OptionError: There are less than 1 or more than 255 classes.
-        TilesError: A folder is missing, empty or unpaired, sizes differ, masks hold other values than the classes', or
-            the folders disagree on bands or type.
+        TilesError: A folder is missing, empty or unpaired, sizes differ, masks hold other values than the classes' or
+            boundaries others than theirs, or the folders disagree on bands or type.
     """
     if not 1 <= classes <= IGNORE:
         raise OptionError(f"--classes {classes} is out of range; give 1 to {IGNORE}")
@@ -80,7 +91,10 @@ def open_tiles(folders: Sequence[Path], *, classes: int = 1, val_fraction: float
                 f"{other.folders[0]} holds {_said((other.bands, other.dtype))}, but {first.folders[0]} "
                 f"{_said((first.bands, first.dtype))}; train on tiles of one kind"
             )
-    return Tiles(
+    bare = [str(tiles.folders[0]) for tiles in opened if not tiles.boundaries]
+    if bare and len(bare) < len(opened):
+        logger.warning("%s: no %s/ in it, so those of the other tiles are not used", ", ".join(bare), BOUNDARIES)
+    tiles = Tiles(
         folders=tuple(folders),
         train=tuple(chip for tiles in opened for chip in tiles.train),
         val=tuple(chip for tiles in opened for chip in tiles.val),
@@ -88,7 +102,9 @@ def open_tiles(folders: Sequence[Path], *, classes: int = 1, val_fraction: float
         dtype=first.dtype,
         statistics=BandStatistics.merged([tiles.statistics for tiles in opened]),
         classes=classes,
+        boundaries=not bare,
     )
+    return tiles.without_boundaries() if bare else tiles
 
 
 def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
@@ -112,6 +128,9 @@ def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
         val = [look_at(*pair, classes, measure=False) for pair in pairs[1]]
     if classes > 1:
         _check_classes(folder, frozenset().union(*(look.values for look in train)), classes)
+    boundaries = train[0].chip.boundary is not None
+    if boundaries:
+        _check_boundaries(folder, train)
     names, dtype = _common_kind([*train, *val])
     bands, statistics = recorded or (
         names,
@@ -119,9 +138,8 @@ def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
     )
     if {len(bands), len(statistics.mean), len(statistics.std)} != {len(names)}:
         raise TilesError(f"{folder / RECORD} is not of these images, which have {len(names)} bands; tile again")
-    return Tiles(
-        (folder,), tuple(look.chip for look in train), tuple(look.chip for look in val), bands, dtype, statistics
-    )
+    chips = (tuple(look.chip for look in train), tuple(look.chip for look in val))
+    return Tiles((folder,), *chips, bands, dtype, statistics, classes, boundaries)
 
 
 def _check_classes(folder: Path, values: frozenset[int], classes: int) -> None:
@@ -135,26 +153,43 @@ def _check_classes(folder: Path, values: frozenset[int], classes: int) -> None:
         logger.warning("%s: no mask to train on holds class %s", folder, ", ".join(map(str, absent)))
 
 
-def _split_pairs(folder: Path, val_fraction: float) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """Find image and mask of the chips to train on and of those to validate on."""
+def _check_boundaries(folder: Path, looks: Sequence[Look]) -> None:
+    if not any(BOUNDARY in look.boundary_values for look in looks):
+        raise TilesError(
+            f"{folder}: no label to train on in {BOUNDARIES}/ holds a {BOUNDARY}, which stands for boundary (255 for "
+            f"no label); make the tiles again with buildseg tile --boundaries, or take {BOUNDARIES}/ away"
+        )
+
+
+def _split_pairs(folder: Path, val_fraction: float) -> tuple[list[_Paths], list[_Paths]]:
+    """Find the files of the chips to train on and of those to validate on."""
     if (folder / "train").is_dir():
-        train, val = (_pairs(folder / split) if (folder / split).is_dir() else [] for split in SPLITS)
+        there = [folder / split for split in SPLITS if (folder / split).is_dir()]
+        labelled = any((split / BOUNDARIES).is_dir() for split in there)
+        train, val = (_pairs(folder / split, labelled) if folder / split in there else [] for split in SPLITS)
         return train, val
-    chips = _pairs(folder)
+    chips = _pairs(folder, (folder / BOUNDARIES).is_dir())
     kept = len(chips) - max(1, round(len(chips) * val_fraction))
     return chips[:kept], chips[kept:]
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    images, masks = (_by_stem(folder / name) for name in ("images", "masks"))
+def _pairs(folder: Path, boundaries: bool) -> list[_Paths]:
+    images, masks = (_by_stem(folder / name) for name in (IMAGES, MASKS))
     if not images:
-        raise TilesError(f"{folder} holds no images; expected GeoTIFF, PNG or JPEG files in {folder / 'images'}")
-    if missing := sorted(images.keys() - masks.keys()):
+        raise TilesError(f"{folder} holds no images; expected GeoTIFF, PNG or JPEG files in {folder / IMAGES}")
+    _check_paired(images, masks, "mask", folder / MASKS)
+    labels = _by_stem(folder / BOUNDARIES) if boundaries else {}
+    if boundaries:
+        _check_paired(images, labels, "boundary label", folder / BOUNDARIES)
+    return [(images[stem], masks[stem], labels.get(stem)) for stem in sorted(images)]
+
+
+def _check_paired(images: Mapping[str, Path], others: Mapping[str, Path], kind: str, folder: Path) -> None:
+    if missing := sorted(images.keys() - others.keys()):
         raise TilesError(
-            f"{images[missing[0]]} has no mask of the same name in {folder / 'masks'} ({len(missing)} without one); "
+            f"{images[missing[0]]} has no {kind} of the same name in {folder} ({len(missing)} without one); "
             "add it, or take the image out"
         )
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -50,7 +50,12 @@ def predict(
     ] = None,
     probability: Annotated[
         Path | None,
-        typer.Option("--probability", "-p", help="Also keep the probability raster, a GeoTIFF; of several, a folder."),
+        typer.Option(
+            "--probability",
+            "-p",
+            help="Also keep the probability raster, a GeoTIFF; of several, a folder. A model that learnt boundaries "
+            "writes them as a second band.",
+        ),
     ] = None,
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,

@@ -26,12 +26,24 @@ def tile(
     gsd: Annotated[float | None, typer.Option(metavar="METRES", help="Resample to this many metres per pixel.")] = None,
     bands: Bands = None,
     seed: Annotated[int, typer.Option(help="Draws the places kept for validation.")] = 0,
+    boundaries: Annotated[
+        bool,
+        typer.Option(
+            "--boundaries",
+            help="Also write boundaries/: where each polygon ends and where two touch, so that a network can learn to "
+            "tell row houses apart. Needs one polygon per building.",
+        ),
+    ] = False,
+    boundary_width: Annotated[
+        float,
+        typer.Option(metavar="METRES", help="How far a boundary reaches from a wall, to each side; at least a pixel."),
+    ] = 0.5,
     overwrite: Overwrite = False,
 ) -> None:
     """Cut scenes and their labels into chips, split by place into train and val.
 
-    The folder holds train/ and val/ with images/ and masks/, an index to open in QGIS, and
-    tiles.json, which records how it was made.
+    The folder holds train/ and val/ with images/ and masks/ (and boundaries/, if asked for), an index to
+    open in QGIS, and tiles.json, which records how it was made.
 
     Example: buildseg tile scene.tif --labels buildings.gpkg --out tiles/
     """
@@ -46,6 +58,8 @@ def tile(
         gsd=gsd,
         bands=parse_bands(bands),
         seed=seed,
+        boundaries=boundaries,
+        boundary_width=boundary_width,
     )
     made = make_tiles(scenes, read_labels(labels, layer, where), out, options, overwrite=overwrite, track=show_progress)
     typer.echo(

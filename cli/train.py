@@ -54,6 +54,17 @@ def train(
             "where 1 is building and 255 not labelled.",
         ),
     ] = 1,
+    boundaries: Annotated[
+        bool | None,
+        typer.Option(
+            "--boundaries/--no-boundaries",
+            help="Also learn where buildings end and touch, from boundaries/ of the tiles, to tell row houses apart.",
+            show_default="if all tiles have them",
+        ),
+    ] = None,
+    boundary_weight: Annotated[
+        float, typer.Option(help="What the loss on boundaries counts, where that on buildings counts 1.")
+    ] = 1.0,
     epochs: Annotated[int, typer.Option(help="Passes over the tiles.")] = 40,
     batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 8,
     crop: Annotated[
@@ -95,7 +106,7 @@ def train(
     if model and (doubled := [flag for flag, value in given.items() if value is not None]):
         raise OptionError(f"--model brings its network along; leave out {', '.join(doubled)}")
     own = parse_network_options(network_options or [])
-    choice = NetworkChoice(model, network or "psa-unet", encoder, encoder_weights, own)
+    choice = NetworkChoice(model, network or "psa-unet", encoder, encoder_weights, own, boundaries)
     options = TrainOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -108,6 +119,7 @@ def train(
         device=device,
         workers=workers,
         seed=seed,
+        boundary_weight=boundary_weight,
     )
     started = time.monotonic()
     result = train_network(

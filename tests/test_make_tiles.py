@@ -243,6 +243,8 @@ def test_the_record_says_how_it_was_made(scene, tmp_path):
         "gsd": None,
         "bands": None,
         "seed": 3,
+        "boundaries": False,
+        "boundary_width": 0.5,
     }
     counted = {split: len(chips(tmp_path / "tiles", split)) for split in ("train", "val")}
     assert record["split"]["method"] == "spatial blocks"

@@ -76,8 +76,8 @@ def predicted(path, network, size, overlap, *, cuts=(10_000, 10_000), left_out=(
     assert [part.block for part in parts] == [block for run in runs for block in run]
     for part in parts:
         block = part.block
-        assert (part.pixels.dtype, part.pixels.shape) == (np.uint8, (block.rows, block.cols))
-        levels[block.row : block.row + block.rows, block.col : block.col + block.cols] = part.pixels
+        assert (part.pixels.dtype, part.pixels.shape) == (np.uint8, (1, block.rows, block.cols))
+        levels[block.row : block.row + block.rows, block.col : block.col + block.cols] = part.pixels[0]
     return levels
 
 

@@ -44,8 +44,8 @@ def stitched(stitcher, windows):
 
 
 def joined(strips):
-    values, valid = (torch.cat([getattr(strip, name) for strip in strips]).numpy() for name in ("values", "valid"))
-    return values, valid
+    values, valid = torch.cat([strip.values for strip in strips], dim=-2), torch.cat([strip.valid for strip in strips])
+    return (values[0] if len(values) == 1 else values).numpy(), valid.numpy()
 
 
 @st.composite
@@ -86,6 +86,18 @@ def test_a_block_has_the_very_values_of_the_whole(case):
         np.testing.assert_array_equal(one, other[slices(block)])
 
 
+@given(predictions())
+def test_channels_are_blended_each_for_itself(case):
+    grid, block, windows = case
+    two = [(window, torch.stack([values, 1 - values]), known) for window, values, known in windows]
+    both, valid = joined(stitched(Stitcher(grid, block, CPU, channels=2), touching(grid, block, two)))
+    for channel in (0, 1):
+        single = [(window, values[channel], known) for window, values, known in two]
+        alone, known = joined(stitched(Stitcher(grid, block, CPU), touching(grid, block, single)))
+        np.testing.assert_array_equal(both[channel], alone)
+        np.testing.assert_array_equal(valid, known)
+
+
 @given(predictions(), st.booleans())
 def test_strips_follow_without_gaps_from_first_to_last_row(case, skipping):
     grid, block, windows = case
@@ -100,10 +112,10 @@ def test_strips_follow_without_gaps_from_first_to_last_row(case, skipping):
             strips.append(stitcher.skip(window))
     for strip in filter(None, [*strips, stitcher.finish()]):
         assert strip.row == row
-        assert strip.values.shape == strip.valid.shape == (len(strip.values), block.cols)
-        assert len(strip.values) > 0
+        assert strip.values.shape == (1, *strip.valid.shape) and strip.valid.shape[1] == block.cols
+        assert len(strip.valid) > 0
         assert (strip.values.dtype, strip.valid.dtype) == (torch.float32, torch.bool)
-        row += len(strip.values)
+        row += len(strip.valid)
     assert row == block.row + block.rows
 
 
@@ -114,10 +126,10 @@ def test_rows_are_given_as_soon_as_no_later_window_covers_them(grid, data):
     reached = block.row
     for window, *_ in touching(grid, block, [(window,) for window in grid]):
         strip = stitcher.add(window, torch.ones(grid.size, grid.size))
-        reached += 0 if strip is None else len(strip.values)
+        reached += 0 if strip is None else len(strip.valid)
         assert reached == max(window.row, block.row)
     last = stitcher.finish()
-    assert reached + len(last.values) == block.row + block.rows
+    assert reached + len(last.valid) == block.row + block.rows
     assert stitcher.finish() is None
 
 
@@ -128,7 +140,7 @@ def test_holds_no_more_than_one_height_of_windows(case):
     for item in touching(grid, block, windows):
         stitcher.add(*item)
         for held in (stitcher._values, stitcher._valid):
-            assert held.shape == (min(grid.size, block.rows), block.cols)
+            assert held.shape[-2:] == (min(grid.size, block.rows), block.cols)
             assert held.untyped_storage().nbytes() == held.numel() * held.itemsize
 
 
@@ -169,5 +181,5 @@ def test_what_is_given_does_not_change():
 def test_rows_do_not_pile_up_where_windows_are_skipped(grid):
     stitcher = Stitcher(grid, whole(grid), CPU)
     strips = [strip for window in grid if (strip := stitcher.skip(window)) is not None]
-    assert max((len(strip.values) for strip in strips), default=0) <= grid.size
+    assert max((len(strip.valid) for strip in strips), default=0) <= grid.size
     assert not any(strip.valid.any() or strip.values.any() for strip in strips)

@@ -42,7 +42,7 @@ def part(pixels, block):
 
 def write_mosaic(folder, pixels, rows=400, cols=500, names="part {} & <'{}'>.tif", **more):
     """Write the blocks of a raster into files of their own and the mosaic beside them."""
-    described = profile(*pixels.shape, **{"scale": 1 / 254, "description": "a < b & 'c'", "tags": TAGS} | more)
+    described = profile(*pixels.shape, **{"scale": 1 / 254, "descriptions": ("a < b & 'c'",), "tags": TAGS} | more)
     blocks = cut_blocks(*pixels.shape, rows, cols)
     files = {block: names.format(block.row, block.col) for block in blocks}
     for block, name in files.items():
@@ -218,7 +218,7 @@ class TestMosaic:
 
     def test_without_nodata_tags_and_name(self, tmp_path):
         pixels = noise(30, 40)
-        path = write_mosaic(tmp_path, pixels, nodata=None, tags={}, description="", scale=1.0)
+        path = write_mosaic(tmp_path, pixels, nodata=None, tags={}, descriptions=("",), scale=1.0)
         with rasterio.open(path) as dataset:
             assert (dataset.nodata, dataset.scales, dataset.descriptions[0] or "") == (None, (1.0,), "")
             np.testing.assert_array_equal(dataset.read(1), pixels)

@@ -260,12 +260,12 @@ def test_pixels_of_every_kind_become_scaled_floats(tmp_path, dtype, bands):
     chip = put(tmp_path, "0", pixels, mask, colours=[scenes.ColorInterp.undefined] * bands)
     mean, std = (pixels.astype(float).mean(axis=(1, 2)), pixels.astype(float).std(axis=(1, 2)))
     contract = Contract(tuple(map(str, range(bands))), dtype, tuple(mean), tuple(std), 0.5, 64)
-    image, target = WholeChips([chip], contract)[0]
+    image, target, _ = WholeChips([chip], contract)[0]
     expected = (pixels - mean[:, None, None]) / std[:, None, None]
     assert image.dtype == torch.float32 and target.dtype == torch.uint8
     assert np.allclose(image.numpy(), expected, atol=1e-4)
     assert np.array_equal(target.numpy(), mask)
-    crop, label = TrainingCrops([chip], contract, 64, seed=0)[0]
+    crop, label, _ = TrainingCrops([chip], contract, 64, seed=0)[0]
     assert crop.shape == (bands, 64, 64) and label.shape == (64, 64)
     assert torch.isfinite(crop).all() and crop.abs().max() < 12
 
@@ -483,7 +483,7 @@ def test_the_scores_are_those_of_the_best_model(trained):
     assert any((chip.target == IGNORE).any() for chip in chips)
     both = either = 0
     for number in range(len(chips)):
-        image, target = chips[number]
+        image, target, _ = chips[number]
         with torch.inference_mode():
             found = model.network(image[None])[0, 0] > 0
         known, truth = target != IGNORE, target == 1

@@ -1,6 +1,6 @@
 """Windows over rasters of any size: grids, blending, reading, writing. NumPy and rasterio only."""
 
-from tiling.chips import Chip, cut_chip, rasterize_labels, write_chip
+from tiling.chips import Chip, cut_chip, rasterize_labels, write_chip, write_label
 from tiling.grid import Block, Grid, Window, cut_blocks, overlap_pixels
 from tiling.raster import RasterProfile
 from tiling.scene import Scene, SceneOptions
@@ -20,4 +20,5 @@ __all__ = [
     "overlap_pixels",
     "rasterize_labels",
     "write_chip",
+    "write_label",
 ]

@@ -127,11 +127,28 @@ def write_chip(chip: Chip, image: Path, mask: Path) -> None:
         dataset.write(chip.pixels)
         if not chip.valid.all():
             dataset.write_mask(chip.valid)
-    with writing_to(mask), rasterio.open(mask, "w", count=1, dtype="uint8", **options) as dataset:
-        dataset.write(chip.mask, 1)
-    for path in (image, mask):
-        with writing_to(path):
-            check_end(path)
+    with writing_to(image):
+        check_end(image)
+    write_label(chip.mask, chip, mask)
+
+
+def write_label(label: NDArray[np.uint8], chip: Chip, path: Path) -> None:
+    """Write a label of a chip as a GeoTIFF of one band.
+
+    Args:
+        label: Shape (rows, cols).
+        chip: What it is the label of.
+        path: The file to write.
+
+    Raises:
+        OutputError: The file cannot be written, or the disk is full.
+    """
+    height, width = label.shape
+    options = {"driver": "GTiff", "compress": "deflate", "crs": chip.crs, "transform": chip.transform}
+    with writing_to(path):
+        with rasterio.open(path, "w", height=height, width=width, count=1, dtype="uint8", **options) as dataset:
+            dataset.write(label, 1)
+        check_end(path)
 
 
 def _colour(name: str, index: int) -> ColorInterp:

@@ -28,7 +28,7 @@ _WRITE_ERRORS = (RasterioError, CPLE_BaseError, SystemError, OSError)  # the mid
 
 @dataclass(frozen=True, slots=True)
 class RasterProfile:
-    """What a raster of one band is, apart from its pixels.
+    """What a raster is, apart from its pixels.
 
     Attributes:
         height: Rows.
@@ -38,7 +38,7 @@ class RasterProfile:
         transform: Geotransform.
         nodata: Value of pixels that hold nothing.
         scale: What a pixel is multiplied with to give the quantity.
-        description: The band's name.
+        descriptions: A name for each band.
         tags: Metadata of the file.
     """
 
@@ -49,7 +49,7 @@ class RasterProfile:
     transform: Affine
     nodata: float | None = None
     scale: float = 1.0
-    description: str = ""
+    descriptions: tuple[str, ...] = ("",)
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,7 +57,7 @@ def encode_block(pixels: NDArray[np.generic], block: Block, profile: RasterProfi
     """Turn a block of a raster into the bytes of a tiled, compressed GeoTIFF of its own.
 
     Args:
-        pixels: Shape (rows, cols) of the block, in the raster's type.
+        pixels: Shape (bands, rows, cols) of the block, in the raster's type; of one band also (rows, cols).
         block: Where it lies in the raster.
         profile: The whole raster.
 
@@ -69,7 +69,7 @@ def encode_block(pixels: NDArray[np.generic], block: Block, profile: RasterProfi
             driver="GTiff",
             height=block.rows,
             width=block.cols,
-            count=1,
+            count=len(profile.descriptions),
             dtype=profile.dtype,
             crs=profile.crs,
             transform=profile.transform @ Affine.translation(block.col, block.row),
@@ -77,10 +77,11 @@ def encode_block(pixels: NDArray[np.generic], block: Block, profile: RasterProfi
             tiled=True,
             blockxsize=BLOCK_SIZE,
             blockysize=BLOCK_SIZE,
+            interleave="band",
             compress="zstd",
             zstd_level=1,
         ) as dataset:
-            dataset.write(pixels, 1)
+            dataset.write(pixels.reshape(-1, *pixels.shape[-2:]))
         return bytes(memory.getbuffer())
 
 
@@ -94,23 +95,30 @@ def mosaic_of_blocks(names: Mapping[Block, str], profile: RasterProfile) -> str:
     Returns:
         The content of a .vrt file. A part of the raster can be read as soon as its blocks' files are there.
     """
-    sources = "".join(
-        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename><SourceBand>1</SourceBand>'
+    nodata = "" if profile.nodata is None else f"<NoDataValue>{profile.nodata}</NoDataValue>"
+    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in profile.tags.items())
+    bands = (
+        f'<VRTRasterBand dataType="Byte" band="{number}"><Description>{escape(description)}</Description>'
+        f"{nodata}<Scale>{profile.scale!r}</Scale>{_sources(names, number)}</VRTRasterBand>"
+        for number, description in enumerate(profile.descriptions, 1)
+    )
+    return (
+        f'<VRTDataset rasterXSize="{profile.width}" rasterYSize="{profile.height}">'
+        f"<SRS>{escape(profile.crs.to_wkt())}</SRS>"
+        f"<GeoTransform>{', '.join(map(repr, profile.transform.to_gdal()))}</GeoTransform><Metadata>{tags}</Metadata>"
+        f"{''.join(bands)}</VRTDataset>"
+    )
+
+
+def _sources(names: Mapping[Block, str], band: int) -> str:
+    return "".join(
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand>"
         f'<SourceProperties RasterXSize="{block.cols}" RasterYSize="{block.rows}" DataType="Byte" '
         f'BlockXSize="{BLOCK_SIZE}" BlockYSize="{BLOCK_SIZE}"/>'
         f'<SrcRect xOff="0" yOff="0" xSize="{block.cols}" ySize="{block.rows}"/>'
         f'<DstRect xOff="{block.col}" yOff="{block.row}" xSize="{block.cols}" ySize="{block.rows}"/></SimpleSource>'
         for block, name in names.items()
-    )
-    nodata = "" if profile.nodata is None else f"<NoDataValue>{profile.nodata}</NoDataValue>"
-    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in profile.tags.items())
-    return (
-        f'<VRTDataset rasterXSize="{profile.width}" rasterYSize="{profile.height}">'
-        f"<SRS>{escape(profile.crs.to_wkt())}</SRS>"
-        f"<GeoTransform>{', '.join(map(repr, profile.transform.to_gdal()))}</GeoTransform><Metadata>{tags}</Metadata>"
-        f'<VRTRasterBand dataType="Byte" band="1"><Description>{escape(profile.description)}</Description>'
-        f"{nodata}<Scale>{profile.scale!r}</Scale>{sources}"
-        "</VRTRasterBand></VRTDataset>"
     )
 
 

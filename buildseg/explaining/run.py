@@ -102,7 +102,7 @@ def explain(
     with recorded(modules) as inputs:
         image = torch.from_numpy(contract.scale(seen.pixels[None]) * seen.valid).to(device)
         with torch.inference_mode():
-            probability = building_probability(network(image))[0].cpu().numpy()
+            probability = building_probability(network(image), network.architecture.boundary)[0].cpu().numpy()
     names = _most(tuple(inputs), options)
     covered = contract.window + -contract.window % model.network.stride
     share = ((seen.row + 0.5) / covered, (seen.col + 0.5) / covered)

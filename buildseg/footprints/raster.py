@@ -14,6 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from buildseg.classes import BAND_NAMES
 from buildseg.footprints.contours import FULL, NODATA
 from tiling import Block
 from tiling.errors import ProbabilityError
@@ -52,7 +53,7 @@ def opened_probability(path: Path) -> Iterator[DatasetReader]:
         path: A raster file.
 
     Yields:
-        The dataset: one uint8 band, georeferenced, scaled by 1/254.
+        The dataset: uint8, georeferenced, scaled by 1/254; one band, or a second one of boundaries (`has_boundary`).
 
     Raises:
         ProbabilityError: The file is something else.
@@ -63,12 +64,18 @@ def opened_probability(path: Path) -> Iterator[DatasetReader]:
         yield dataset
 
 
-def read_block(dataset: DatasetReader, block: Block) -> NDArray[np.uint8]:
+def has_boundary(dataset: DatasetReader) -> bool:
+    """Say whether a probability raster has a second band, with the probability of boundaries."""
+    return bool(dataset.count == len(BAND_NAMES))
+
+
+def read_block(dataset: DatasetReader, block: Block, band: int = 1) -> NDArray[np.uint8]:
     """Read a block's samples.
 
     Args:
         dataset: From `opened_probability`.
-        block: One of `cut_blocks`.
+        block: One of `cut_blocks`, or any rectangle that shares a pixel with the scene.
+        band: 1 for building, 2 for boundary.
 
     Returns:
         Stored values of shape (rows, cols), nodata beyond the scene.
@@ -82,7 +89,7 @@ def read_block(dataset: DatasetReader, block: Block) -> NDArray[np.uint8]:
     samples = np.full((block.rows, block.cols), NODATA, np.uint8)
     inner = samples[top - block.row :, left - block.col :][:rows, :cols]
     try:
-        dataset.read(1, window=Window(left, top, cols, rows), out=inner)
+        dataset.read(band, window=Window(left, top, cols, rows), out=inner)
     except RasterioIOError as error:
         raise ProbabilityError(
             f"{dataset.name}: cannot be read to its end; the file is damaged or cut short: run predict again ({error})"
@@ -103,13 +110,16 @@ def _open(path: Path) -> DatasetReader:
 
 def _check_pixels(path: Path, dataset: DatasetReader) -> None:
     remedy = "give the GeoTIFF of predict --probability"
-    if dataset.count != 1:
-        raise ProbabilityError(f"{path} has {dataset.count} bands where a probability raster has one; {remedy}")
-    if dataset.dtypes[0] != "uint8":
-        raise ProbabilityError(f"{path} has {dataset.dtypes[0]} pixels where probabilities are uint8; {remedy}")
-    if not math.isclose(dataset.scales[0], 1 / FULL, rel_tol=1e-6):
+    if dataset.count != 1 and dataset.descriptions[1:] != BAND_NAMES[1:]:
         raise ProbabilityError(
-            f"{path} has the band scale {dataset.scales[0]:g} where probabilities have 1/{FULL}; {remedy}, "
+            f"{path} has {dataset.count} bands where a probability raster has one, or a second one called "
+            f"{BAND_NAMES[1]!r}; {remedy}"
+        )
+    if other := [dtype for dtype in dataset.dtypes if dtype != "uint8"]:
+        raise ProbabilityError(f"{path} has {other[0]} pixels where probabilities are uint8; {remedy}")
+    if odd := [scale for scale in dataset.scales if not math.isclose(scale, 1 / FULL, rel_tol=1e-6)]:
+        raise ProbabilityError(
+            f"{path} has the band scale {odd[0]:g} where probabilities have 1/{FULL}; {remedy}, "
             f"or set it with gdal_edit -scale {1 / FULL:.9f} if the pixels are probabilities of 0 to {FULL}"
         )
     if dataset.nodata not in {None, NODATA}:

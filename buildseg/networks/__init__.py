@@ -16,6 +16,7 @@ from buildseg.networks.hrnet_ocr_psa import HRNetOCRPSA
 from buildseg.networks.lraspp import LRASPP
 from buildseg.networks.output import AuxiliaryLogits, Embedding, NetworkOutput
 from buildseg.networks.unet import DualAttentionUNet, PolarizedUNet, UNet
+from buildseg.option_values import flag
 from tiling.errors import OptionError
 
 __all__ = [
@@ -36,8 +37,8 @@ class NetworkEntry:
     """One network that can be asked for by name.
 
     Attributes:
-        build: From an `Encoder` (without an encoder: the number of input bands), the number of classes and
-            the network's own keyword options to the network.
+        build: From an `Encoder` (without an encoder: the number of input bands), the number of channels of the
+            logits and the network's own keyword options to the network.
         encoder: The encoder that it takes unless told otherwise; None if it is one piece, without an encoder
             to choose.
         summary: What it is, in a few words.
@@ -120,6 +121,7 @@ def build_network(
     classes: int = 1,
     encoder: str | None = None,
     encoder_weights: str | Path | None = None,
+    boundary: bool = False,
     **options: Any,  # noqa: ANN401 - each network has its own, checked against its signature
 ) -> SegmentationNetwork:
     """Build a network.
@@ -127,11 +129,12 @@ def build_network(
     Args:
         name: One of `NETWORKS`.
         in_channels: Bands of the input, at least 1.
-        classes: Channels of the logits, at least 1; 1 for building or not.
+        classes: Classes that the logits tell apart, at least 1; 1 for building or not.
         encoder: The encoder's name in segmentation-models-pytorch, or "tu-" and its name in timm; None for
             the network's own choice.
         encoder_weights: None or "none" for random weights, "imagenet" for the hub's, or a local file; only
             None and "none" where there is no encoder.
+        boundary: Whether the logits get one more channel, for boundaries between buildings.
         **options: The network's own options: see its class.
 
     Returns:
@@ -147,15 +150,16 @@ def build_network(
             f"in_channels and classes are whole numbers of at least 1, not {in_channels!r} and {classes!r}"
         )
     options = _with_defaults(name, entry, options)
+    channels = classes + flag("boundary", boundary)
     weights = "none" if encoder_weights is None else str(encoder_weights)
     if entry.encoder is None:
         if encoder is not None or weights != "none":
             raise OptionError(f"{name} has no encoder to choose: leave out --encoder, and --encoder-weights but none")
-        network = entry.build(in_channels, classes, **options)
+        network = entry.build(in_channels, channels, **options)
     else:
         encoder = entry.encoder if encoder is None else encoder
-        network = entry.build(Encoder(encoder, in_channels, weights), classes, **options)
-    network.architecture = Architecture(name, in_channels, classes, encoder, options)
+        network = entry.build(Encoder(encoder, in_channels, weights), channels, **options)
+    network.architecture = Architecture(name, in_channels, classes, encoder, options, boundary)
     return network
 
 

@@ -20,6 +20,7 @@ class Architecture:
         classes: Channels of the logits; 1 for building or not.
         encoder: The encoder's name; None where a network has none to choose.
         options: The network's own options, of JSON's types.
+        boundary: Whether the logits have one more channel, the last, for boundaries between buildings.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Architecture:
     classes: int
     encoder: str | None
     options: dict[str, Any] = field(default_factory=dict)
+    boundary: bool = False
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -66,7 +68,7 @@ class SegmentationNetwork(nn.Module, ABC):
             x: Images, (N, in_channels, H, W), scaled as the model's contract says, H and W at least 1.
 
         Returns:
-            In evaluation the logits, (N, classes, H, W); in training a `NetworkOutput`.
+            In evaluation the logits, (N, channels, H, W): see `NetworkOutput`; in training a `NetworkOutput`.
         """
         height, width = x.shape[2:]
         below, beside = -height % self.stride, -width % self.stride

@@ -13,7 +13,7 @@ class AuxiliaryLogits:
     """Logits that exist for the sake of the loss.
 
     Attributes:
-        logits: (N, classes, H, W), of the input's size.
+        logits: (N, channels, H, W), of the input's size.
         weight: What their loss is multiplied by before it is added to the main one.
     """
 
@@ -41,7 +41,8 @@ class NetworkOutput:
     """What a network in training mode returns.
 
     Attributes:
-        logits: The prediction, (N, classes, H, W), of the input's size.
+        logits: The prediction, (N, channels, H, W), of the input's size: a channel for each class and, where the
+            architecture says so, a last one for boundaries.
         auxiliary: Further logits to train with; often none.
         embedding: Features to train with a category-consistent loss; mostly None.
     """
@@ -51,15 +52,35 @@ class NetworkOutput:
     embedding: Embedding | None = None
 
 
-def building_probability(logits: Tensor) -> Tensor:
+def class_logits(logits: Tensor, boundary: bool) -> Tensor:
+    """Leave out the channel for boundaries.
+
+    Args:
+        logits: (N, channels, H, W).
+        boundary: Whether they have such a channel.
+
+    Returns:
+        (N, classes, H, W).
+    """
+    return logits[:, :-1] if boundary else logits
+
+
+def building_probability(logits: Tensor, boundary: bool = False) -> Tensor:
     """Turn logits into the probability of building.
 
     Args:
-        logits: (N, classes, H, W).
+        logits: (N, channels, H, W).
+        boundary: Whether their last channel is for boundaries.
 
     Returns:
         (N, H, W) in 0..1, float32: the sigmoid of the one class, or of several the softmax of class `BUILDING`.
     """
-    if logits.shape[1] == 1:
-        return torch.sigmoid(logits[:, 0].float())
-    return logits.float().softmax(dim=1)[:, BUILDING]
+    classes = class_logits(logits, boundary)
+    if classes.shape[1] == 1:
+        return torch.sigmoid(classes[:, 0].float())
+    return classes.float().softmax(dim=1)[:, BUILDING]
+
+
+def boundary_probability(logits: Tensor) -> Tensor:
+    """Turn logits whose last channel is for boundaries, (N, channels, H, W), into their probability, (N, H, W)."""
+    return torch.sigmoid(logits[:, -1].float())

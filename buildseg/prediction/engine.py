@@ -56,7 +56,7 @@ class Part:
 
     Attributes:
         block: Where it lies.
-        pixels: Encoded probabilities, uint8 of shape (rows, cols).
+        pixels: Encoded probabilities, uint8 of shape (channels, rows, cols).
     """
 
     block: Block
@@ -104,7 +104,7 @@ def predict_blocks(
         grid: The windows over it.
         runs: Blocks that stand one below the other, without gaps; windows that lie in several blocks of a run are
             computed once.
-        network: What to run.
+        network: What to run; its attribute `channels` says how many values it gives for a pixel, without it one.
         pace: How.
         area: What of the scene is wanted; None wants all. Other pixels become nodata.
         track: Shows progress, window by window.
@@ -120,6 +120,7 @@ def predict_blocks(
         for row in rows
         for col in cols
     )
+    channels = getattr(network, "channels", 1)
     total = sum(len(rows) * len(cols) for rows, cols in touching)
     # Closed by name, as an error's traceback would keep them reading from a scene that is no longer open.
     with (
@@ -129,10 +130,11 @@ def predict_blocks(
     ):
         predicted = track(forwarded, "Predicting", total)
         for number, group in groupby(predicted, key=lambda pair: pair[0].place.run):
-            for part in _parts(runs[number], _stitched(group, Stitcher(grid, wholes[number], pace.device))):
+            stitcher = Stitcher(grid, wholes[number], pace.device, channels)
+            for part in _parts(runs[number], channels, _stitched(group, stitcher)):
                 if area is not None:
                     block = part.block
-                    part.pixels[~area.mask(block.row, block.col, block.rows, block.cols)] = NODATA
+                    part.pixels[:, ~area.mask(block.row, block.col, block.rows, block.cols)] = NODATA
                 yield part
 
 
@@ -201,22 +203,22 @@ def _stitched(predicted: Iterable[_Predicted], stitcher: Stitcher) -> Iterator[S
         yield strip
 
 
-def _parts(run: Sequence[Block], strips: Iterable[Strip]) -> Iterator[Part]:
+def _parts(run: Sequence[Block], channels: int, strips: Iterable[Strip]) -> Iterator[Part]:
     """Encode strips and lay them into blocks."""
     blocks = iter(run)
     block = next(blocks)
-    pixels = np.empty((block.rows, block.cols), np.uint8)
+    pixels = np.empty((channels, block.rows, block.cols), np.uint8)
     for strip in strips:
         encoded = encode(strip.values, strip.valid).cpu().numpy()
         row = strip.row
-        while len(encoded):
-            count = min(len(encoded), block.row + block.rows - row)
-            pixels[row - block.row :][:count] = encoded[:count]
-            encoded, row = encoded[count:], row + count
+        while encoded.shape[1]:
+            count = min(encoded.shape[1], block.row + block.rows - row)
+            pixels[:, row - block.row :][:, :count] = encoded[:, :count]
+            encoded, row = encoded[:, count:], row + count
             if row == block.row + block.rows:
                 yield Part(block, pixels)
                 block = next(blocks, block)
-                pixels = np.empty((block.rows, block.cols), np.uint8)
+                pixels = np.empty((channels, block.rows, block.cols), np.uint8)
 
 
 def _neighbours(places: Iterable[_Place], longest: int) -> Iterator[list[_Place]]:

@@ -101,7 +101,8 @@ def estimate(predictor: LocalPredictor, job: Job) -> Estimate:
     windows = sum(_count(job, block) for block in _columns(job))
     widest, tallest = max(block.cols for block in job.blocks), max(block.rows for block in job.blocks)
     # Values and validity of one height of windows and their copy as a strip, then a block, waiting, encoded and stored.
-    growing = 10 * job.grid.size * widest + 3 * tallest * widest
+    channels = len(job.profile(predictor.models).descriptions)
+    growing = (8 * channels + 2) * job.grid.size * widest + 3 * channels * tallest * widest
     return Estimate(
         width=job.scene.width,
         height=job.scene.height,

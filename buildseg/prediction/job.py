@@ -19,6 +19,7 @@ from buildseg.prediction.conform import open_scene
 from buildseg.prediction.options import PredictOptions
 from buildseg.probability import probability_profile
 from tiling import Block, Grid, RasterProfile, Scene, cut_blocks, overlap_pixels
+from tiling.errors import ContractError
 from tiling.opening import open_raster
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Job:
             "BUILDSEG_NETWORK": " + ".join(str(model.card.architecture["name"]) for model in models),
         }
         scene = self.scene
-        return probability_profile(scene.height, scene.width, scene.crs, scene.transform, tags)
+        shape, boundary = (scene.height, scene.width), has_boundary(models)
+        return probability_profile(shape, scene.crs, scene.transform, tags, boundary=boundary)
 
     def looks(self) -> str:
         """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at."""
@@ -98,6 +100,7 @@ def opened_job(request: Request, models: Sequence[Model], options: PredictOption
         SceneError: The scene cannot be read.
         ContractError: It does not meet the models' contract, or they do not agree.
     """
+    has_boundary(models)
     scene, contracts = open_scene(request.path, [model.card.contract for model in models], options.input)
     with scene:
         size = options.window or max(contract.window for contract in contracts)
@@ -105,6 +108,20 @@ def opened_job(request: Request, models: Sequence[Model], options: PredictOption
         rows = options.block or max(_LEAST_ROWS, _BLOCK_PIXELS // scene.width // _LEAST_ROWS * _LEAST_ROWS)
         blocks = tuple(cut_blocks(scene.height, scene.width, rows, _WIDEST_BLOCK))
         yield Job(request, scene, contracts, grid, blocks, request.area.on(scene) if request.area else None)
+
+
+def has_boundary(models: Sequence[Model]) -> bool:
+    """Say whether models give the probability of boundaries too.
+
+    Raises:
+        ContractError: Some do and some do not.
+    """
+    given = {model.network.architecture.boundary for model in models}
+    if len(given) > 1:
+        raise ContractError(
+            "some of the models have an output for boundaries and some have none; average models of one kind"
+        )
+    return given.pop()
 
 
 def runs_of(blocks: Sequence[Block]) -> list[list[Block]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from buildseg.contract import Contract
 from buildseg.model_file import Model
-from buildseg.networks.output import building_probability
+from buildseg.networks.output import boundary_probability, building_probability
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import to_bfloat16
 from buildseg.prediction.stem import find_stems, make_stems_precise, middle
@@ -36,7 +36,8 @@ class Network(Protocol):
             valid: Which pixels hold something, bool, (N, size, size).
 
         Returns:
-            Building probabilities, float32, (N, size, size), 0..1, on the same device.
+            Building probabilities, float32, (N, size, size), 0..1, on the same device. With those of boundaries behind
+            them: (N, 2, size, size).
         """
 
 
@@ -63,14 +64,16 @@ class View:
         return images.flip(-1) if self.mirrored else images
 
     def undo(self, probability: Tensor, size: int) -> Tensor:
-        """Bring probabilities of what was shown, (N, H, W), back to the windows' size and orientation."""
+        """Bring probabilities of what was shown, (N, ..., H, W), back to the windows' size and orientation."""
         if self.mirrored:
             probability = probability.flip(-1)
         if self.turns:
             probability = torch.rot90(probability, -self.turns, (-2, -1))
         if self.scale != 1:
-            shape = (size, size)
-            probability = F.interpolate(probability[:, None], shape, mode="bilinear", antialias=self.scale > 1)[:, 0]
+            *channels, height, width = probability.shape
+            flat = probability.reshape(channels[0], -1, height, width)
+            flat = F.interpolate(flat, (size, size), mode="bilinear", antialias=self.scale > 1)
+            probability = flat.reshape(*channels, size, size)
         return probability
 
 
@@ -121,6 +124,7 @@ class TorchNetwork:
 
     def __init__(self, model: Model, device: torch.device, arithmetic: Arithmetic | None = None) -> None:
         arithmetic = arithmetic or Arithmetic()
+        self.channels = 2 if model.network.architecture.boundary else 1
         self._device = device
         self._shown = arithmetic.shown
         self._contract = model.card.contract
@@ -197,7 +201,7 @@ class TorchNetwork:
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Predict images that are scaled already, (N, bands, H, W), float32: probabilities, (N, H, W), float32."""
+        """Predict images that are scaled already, (N, bands, H, W), float32: probabilities as in `Network`."""
         if images.dtype == torch.float32:
             images = images.to(self._dtype)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -206,18 +210,21 @@ class TorchNetwork:
             logits = self._network(images)
         if logits.dtype == torch.float16 and not logits.isfinite().all():
             logits = self._network(images)
-        return building_probability(logits)
+        if self.channels == 1:
+            return building_probability(logits)
+        return torch.stack([building_probability(logits, boundary=True), boundary_probability(logits)], dim=1)
 
 
 class Ensemble:
     """The mean of several networks.
 
     Args:
-        networks: At least one.
+        networks: At least one, all with or all without probabilities of boundaries.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
+        self.channels = getattr(networks[0], "channels", 1)
 
     def __call__(self, pixels: Tensor, valid: Tensor) -> Tensor:
         """Predict windows: see `Network`."""

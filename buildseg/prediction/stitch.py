@@ -16,8 +16,8 @@ class Strip:
 
     Attributes:
         row: First row, of the scene.
-        values: Blended values, float32 of shape (rows, block's cols).
-        valid: Which pixels some window knew to be valid, bool of the same shape.
+        values: Blended values, float32 of shape (channels, rows, block's cols).
+        valid: Which pixels some window knew to be valid, bool of shape (rows, block's cols).
     """
 
     row: int
@@ -35,13 +35,14 @@ class Stitcher:
         grid: The windows to expect.
         block: The rectangle of the scene to fill.
         device: Where the windows' values are.
+        channels: How many values a pixel has.
     """
 
-    def __init__(self, grid: Grid, block: Block, device: torch.device) -> None:
+    def __init__(self, grid: Grid, block: Block, device: torch.device, channels: int = 1) -> None:
         self._block = block
         self._weights = _DeviceWeights(grid, device)
         shape = (min(grid.size, block.rows), block.cols)
-        self._values = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._values = torch.zeros((channels, *shape), dtype=torch.float32, device=device)
         self._valid = torch.zeros(shape, dtype=torch.bool, device=device)
         self._first = block.row
 
@@ -50,8 +51,8 @@ class Stitcher:
 
         Args:
             window: A window of the grid that touches the block, not before the last one in grid order.
-            values: float32 of shape (size, size).
-            valid: bool of the same shape; all of it where left out.
+            values: float32 of shape (channels, size, size); of one channel also (size, size).
+            valid: bool of shape (size, size); all of it where left out.
 
         Returns:
             The rows that no later window can change, or None.
@@ -63,7 +64,7 @@ class Stitcher:
         right = min(window.col + window.size, block.col + block.cols)
         here = (slice(0, bottom - top), slice(left - block.col, right - block.col))
         rows, cols = slice(top - window.row, bottom - window.row), slice(left - window.col, right - window.col)
-        self._values[here].addcmul_(values[rows, cols], self._weights.of(window)[rows, cols])
+        self._values[(..., *here)].addcmul_(values[..., rows, cols], self._weights.of(window)[rows, cols])
         self._valid[here] |= True if valid is None else valid[rows, cols]
         return strip
 
@@ -100,10 +101,11 @@ class Stitcher:
 def _shift(buffer: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Take the first rows out of a buffer; give them, and a buffer of the same size with the others on top."""
     moved = torch.zeros_like(buffer)
-    if rows > len(buffer):
-        return torch.cat([buffer, buffer.new_zeros((rows - len(buffer), buffer.shape[1]))]), moved
-    moved[: len(buffer) - rows] = buffer[rows:]
-    return buffer[:rows], moved
+    *channels, height, width = buffer.shape
+    if rows > height:
+        return torch.cat([buffer, buffer.new_zeros((*channels, rows - height, width))], dim=-2), moved
+    moved[..., : height - rows, :] = buffer[..., rows:, :]
+    return buffer[..., :rows, :], moved
 
 
 class _DeviceWeights:

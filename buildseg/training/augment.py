@@ -33,7 +33,8 @@ def make_augment(crop: int, *, bands: int, dtype: str, seed: int) -> Augment:
         seed: Of its random numbers.
 
     Returns:
-        A function of pixels (rows, cols, bands) and mask (rows, cols), giving both of size ``crop``.
+        A function of pixels (rows, cols, bands) and mask, (rows, cols) or several as (rows, cols, masks), giving both
+        of size ``crop``.
     """
     largest = round(crop * LARGEST_SCALE)
     geometry = [
@@ -62,12 +63,12 @@ def resample(pixels: Pixels, mask: Mask, factor: float) -> tuple[Pixels, Mask]:
 
     Args:
         pixels: Shape (rows, cols, bands).
-        mask: Shape (rows, cols).
+        mask: Shape (rows, cols), or (rows, cols, masks).
         factor: Pixels out per pixel in along a side.
     """
     if abs(factor - 1) < 0.02:
         return pixels, mask
-    rows, cols = (max(1, round(length * factor)) for length in mask.shape)
+    rows, cols = (max(1, round(length * factor)) for length in mask.shape[:2])
     smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(np.ascontiguousarray(pixels), (cols, rows), interpolation=smooth)
     labels = cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST)

@@ -19,7 +19,7 @@ from tiling.output import written_whole
 BEST, LAST = "best.safetensors", "last.safetensors"
 METRICS, CURVES, EXAMPLES = "metrics.csv", "curves.png", "validation.png"
 _LOSSES = ("train_loss", "val_loss")
-_SCORES = ("val_iou", "val_f1", "val_precision", "val_recall")
+_SCORES = ("val_iou", "val_f1", "val_precision", "val_recall", "val_boundary_f1")
 _EXAMPLES_SHOWN = 6
 _EXAMPLES_TRIED = 24
 
@@ -49,7 +49,8 @@ class RunRecorder(lightning.Callback):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.history.append(values)
-        scores = {name: values[name] for name in _SCORES} | {"epoch": float(trainer.current_epoch + 1)}
+        scores = {name: values[name] for name in _SCORES if name in values}
+        scores["epoch"] = float(trainer.current_epoch + 1)
         card = replace(self._card, scores=scores)
         save_model(self._folder / LAST, pl_module.network, card, storage=self._storage)
         if not self.best or scores["val_iou"] > self.best["val_iou"]:
@@ -60,7 +61,7 @@ class RunRecorder(lightning.Callback):
         draw_curves(self._folder / CURVES, self.history)
 
     def _write_metrics(self) -> None:
-        names = (*_LOSSES, *_SCORES)
+        names = [name for name in (*_LOSSES, *_SCORES) if name in self.history[0]]
         rows = ([epoch, *(values[name] for name in names)] for epoch, values in enumerate(self.history, 1))
         with (
             written_whole(self._folder / METRICS, overwrite=True) as partial,
@@ -72,10 +73,10 @@ class RunRecorder(lightning.Callback):
         examples = []
         module.network.eval()
         for index in self._shown:
-            image, target = self._chips[index]
+            image, target, _ = self._chips[index]
             with torch.inference_mode():
                 logits = module.network(image[None].to(module.device))
-            probability = building_probability(logits)[0].cpu().numpy()
+            probability = building_probability(logits, module.network.architecture.boundary)[0].cpu().numpy()
             examples.append((viewable(image.numpy()), target.numpy(), probability))
         module.network.train()
         title = f"epoch {self.best['epoch']:.0f}, validation IoU {self.best['val_iou']:.3f}"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from buildseg.chip_file import ChipFile, read_image, read_mask
+from buildseg.chip_file import ChipFile, read_boundary, read_image, read_mask
 from buildseg.classes import IGNORE
 from buildseg.contract import Contract
 from buildseg.training.augment import Augment, make_augment, resample
@@ -21,10 +21,12 @@ class Sample(NamedTuple):
     Attributes:
         image: Scaled pixels, float32 of shape (bands, H, W) or (N, bands, H, W).
         target: uint8 of shape (H, W) or (N, H, W): classes, or `IGNORE`.
+        boundary: uint8 of the same shape: 1 on boundaries, else 0, or `IGNORE`. Empty where chips have no such label.
     """
 
     image: Tensor
     target: Tensor
+    boundary: Tensor = torch.empty(0, dtype=torch.uint8)
 
 
 class TrainingCrops(Dataset[Sample]):
@@ -47,11 +49,11 @@ class TrainingCrops(Dataset[Sample]):
         return len(self._chips)
 
     def __getitem__(self, index: int) -> Sample:
-        pixels, target = load_chip(self._chips[index], self._contract)
+        pixels, labels = load_chip(self._chips[index], self._contract)
         if self._augment is None:
             self._augment = self._make_augment()
-        pixels, target = self._augment(pixels, target)
-        return _as_sample(pixels, target, self._contract)
+        pixels, labels = self._augment(pixels, labels)
+        return _as_sample(pixels, labels, self._contract)
 
     def _make_augment(self) -> Augment:
         """Build it where it runs: in each loader process, with random numbers of its own."""
@@ -83,16 +85,19 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
     """Read a chip at the contract's resolution.
 
     Returns:
-        Pixels of shape (rows, cols, bands), uint8 or else float32, and target of shape (rows, cols): classes, `IGNORE`
-        where the image holds nothing. There the pixels are at the training mean, so that they lend nothing to their
-        neighbours when these are resampled or blurred.
+        Pixels of shape (rows, cols, bands), uint8 or else float32, and the target of shape (rows, cols): classes,
+        `IGNORE` where the image holds nothing. There the pixels are at the training mean, so that they lend nothing to
+        their neighbours when these are resampled or blurred. Where the chip has a boundary label, it and the target are
+        one array of shape (rows, cols, 2), the target first.
     """
     pixels, valid = read_image(chip.image)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.float32)  # OpenCV does not know all types
     pixels[:, ~valid] = np.asarray(contract.mean)[:, None]
-    target = np.where(valid, read_mask(chip.mask, chip.classes), np.uint8(IGNORE))
-    return resample(pixels.transpose(1, 2, 0), target, _magnification(chip, contract))
+    labels = np.where(valid, read_mask(chip.mask, chip.classes), np.uint8(IGNORE))
+    if chip.boundary is not None:
+        labels = np.stack([labels, np.where(valid, read_boundary(chip.boundary), np.uint8(IGNORE))], axis=-1)
+    return resample(pixels.transpose(1, 2, 0), labels, _magnification(chip, contract))
 
 
 def pixels_of(chip: ChipFile, contract: Contract) -> float:
@@ -105,7 +110,8 @@ def _magnification(chip: ChipFile, contract: Contract) -> float:
     return chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
 
 
-def _as_sample(pixels: NDArray[np.generic], target: NDArray[np.uint8], contract: Contract) -> Sample:
+def _as_sample(pixels: NDArray[np.generic], labels: NDArray[np.uint8], contract: Contract) -> Sample:
+    target, *more = (labels,) if labels.ndim == 2 else np.moveaxis(labels, -1, 0)
     scaled = contract.scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     scaled *= target != IGNORE  # as prediction does with nodata
-    return Sample(torch.from_numpy(scaled), torch.from_numpy(np.ascontiguousarray(target)))
+    return Sample(torch.from_numpy(scaled), *(torch.from_numpy(np.ascontiguousarray(one)) for one in (target, *more)))

@@ -21,15 +21,16 @@ from torchmetrics.classification import (
 
 from buildseg.classes import IGNORE
 from buildseg.networks import NetworkOutput, SegmentationNetwork
+from buildseg.networks.output import class_logits
 from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample
-from buildseg.training.losses import segmentation_loss
+from buildseg.training.losses import bce_dice_loss, segmentation_loss
 from buildseg.training.options import TrainOptions
 from tiling.errors import TrainingError
 
 
 class SegmentationModule(lightning.LightningModule):
-    """Trains a network to tell building from background, or several classes from each other.
+    """Trains a network to tell building from background, or several classes from each other, and perhaps boundaries.
 
     Args:
         network: Any network of the registry.
@@ -40,14 +41,16 @@ class SegmentationModule(lightning.LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self._options = options
+        self._boundary = network.architecture.boundary
         self.scores = _metrics(network.architecture.classes)
+        self.boundary_score = BinaryF1Score(ignore_index=IGNORE, validate_args=False)
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         """Measure the loss of a batch, auxiliary losses included."""
         output: NetworkOutput = self.network(_channels_last(batch.image))
-        loss = segmentation_loss(output.logits, batch.target)
+        loss = self._loss(output.logits, batch)
         for extra in output.auxiliary:
-            loss = loss + extra.weight * segmentation_loss(extra.logits, batch.target)
+            loss = loss + extra.weight * self._loss(extra.logits, batch)
         if output.embedding:
             loss = loss + output.embedding.weight * category_consistent_loss(output.embedding, batch.target)
         if not torch.isfinite(loss):
@@ -62,15 +65,27 @@ class SegmentationModule(lightning.LightningModule):
         """Score a batch of whole chips."""
         logits = self.network(_channels_last(batch.image))
         # As classes: given scores, the metrics would take a batch that happens to lie within 0..1 for probabilities.
-        found = (logits.squeeze(1) > 0).to(torch.uint8) if logits.shape[1] == 1 else logits.argmax(dim=1)
+        classes = class_logits(logits, self._boundary)
+        found = (classes.squeeze(1) > 0).to(torch.uint8) if classes.shape[1] == 1 else classes.argmax(dim=1)
         self.scores.update(found, batch.target)
-        self.log("val_loss", segmentation_loss(logits, batch.target), batch_size=len(batch.image))
+        if self._boundary:
+            self.boundary_score.update((logits[:, -1] > 0).to(torch.uint8), batch.boundary)
+        self.log("val_loss", self._loss(logits, batch), batch_size=len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores over all validation pixels."""
         for name, score in self.scores.compute().items():
             self.log(name, score, prog_bar=name == "val_iou")
         self.scores.reset()
+        if self._boundary:
+            self.log("val_boundary_f1", self.boundary_score.compute())
+            self.boundary_score.reset()
+
+    def _loss(self, logits: Tensor, batch: Sample) -> Tensor:
+        loss = segmentation_loss(class_logits(logits, self._boundary), batch.target)
+        if self._boundary:
+            loss = loss + self._options.boundary_weight * bce_dice_loss(logits[:, -1:], batch.boundary)
+        return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; linear warm-up, then cosine decay to zero, step by step. Norms and biases do not decay."""

@@ -21,6 +21,7 @@ class NetworkChoice:
         encoder: Name of the encoder, None for the network's default.
         encoder_weights: ``imagenet``, ``none`` or a local file; None takes ``imagenet`` where there is an encoder.
         options: Further arguments of the network.
+        boundary: Whether it also learns where buildings end and touch; None where the tiles say so.
     """
 
     start: Path | None = None
@@ -28,6 +29,7 @@ class NetworkChoice:
     encoder: str | None = None
     encoder_weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    boundary: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class TrainOptions:
         workers: Processes that load chips.
         seed: Of everything random.
         storage: Type in which the model file keeps convolution weights.
+        boundary_weight: What the loss on boundaries counts, above 0, where that on classes counts 1.
 
     Raises:
         OptionError: A value is out of range.
@@ -66,6 +69,7 @@ class TrainOptions:
     workers: int = 2
     seed: int = 0
     storage: Storage = "float32"
+    boundary_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -81,6 +85,8 @@ class TrainOptions:
             raise OptionError(f"--learning-rate {self.learning_rate:g} is out of range; give a number above 0")
         if not 0 <= self.warmup <= 1:
             raise OptionError(f"a warm-up of {self.warmup:g} is out of range; give a share of the steps from 0 to 1")
+        if not 0 < self.boundary_weight < math.inf:
+            raise OptionError(f"--boundary-weight {self.boundary_weight:g} is out of range; give a number above 0")
         if not 0 <= self.seed < 2**32:
             raise OptionError(f"--seed {self.seed} is out of range; give 0 to {2**32 - 1}")
         if self.workers < 0:

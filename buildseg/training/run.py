@@ -28,6 +28,7 @@ from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from tiling.errors import OptionError, OutputError
 
+_log = logging.getLogger(__name__)
 _Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 OPTIONS_FILE = "options.json"
@@ -83,6 +84,8 @@ def train(
     _check_folder(out, overwrite=overwrite)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     network, start = _first_network(choice, tiles)
+    if tiles.boundaries and not network.architecture.boundary:
+        tiles = tiles.without_boundaries()
     contract = make_contract(tiles, options, start)
     crop = options.crop or default_crop(tiles, contract)
     provenance = _provenance(tiles, choice, options, crop) | ({"started_from": start.training} if start else {})
@@ -132,6 +135,7 @@ def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNet
         pretrained = "imagenet" if network_entry(choice.name).encoder else "none"
         network = build_network(
             choice.name,
+            boundary=_wants_boundary(choice, tiles),
             in_channels=len(tiles.bands),
             classes=tiles.classes,
             encoder=choice.encoder,
@@ -149,7 +153,31 @@ def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNet
     classes = model.network.architecture.classes
     if classes != tiles.classes:
         raise OptionError(f"--model {choice.start} tells {classes} classes apart; add --classes {classes}")
+    _check_boundary(choice, tiles, model.network.architecture.boundary)
     return model.network.train(), model.card
+
+
+def _wants_boundary(choice: NetworkChoice, tiles: Tiles) -> bool:
+    if choice.boundary and not tiles.boundaries:
+        raise OptionError(
+            "--boundaries: not all tiles have boundaries/ to learn from; make them with buildseg tile --boundaries"
+        )
+    return tiles.boundaries if choice.boundary is None else choice.boundary
+
+
+def _check_boundary(choice: NetworkChoice, tiles: Tiles, has_boundary: bool) -> None:
+    """Refuse tiles or a wish that a model to go on from does not suit."""
+    wanted = _wants_boundary(choice, tiles)
+    if wanted and not has_boundary and choice.boundary:
+        raise OptionError(
+            f"--model {choice.start} has no output for boundaries; leave out --boundaries, or train from the start"
+        )
+    if wanted and not has_boundary:
+        _log.warning("%s has no output for boundaries, so those of the tiles are not used", choice.start)
+    if has_boundary and not wanted:
+        raise OptionError(
+            f"--model {choice.start} has an output for boundaries; give it tiles made with buildseg tile --boundaries"
+        )
 
 
 def default_crop(tiles: Tiles, contract: Contract) -> int:
