@@ -1,0 +1,154 @@
+"""Merges edges along one line, drops cut corners and jogs, and puts in what is missing between parallel edges."""
+
+import numpy as np
+
+from buildseg.footprints.regularizing.arcs import Arcs, Bools, Floats, Ints
+from buildseg.footprints.regularizing.edges import (
+    OWN,
+    PLAIN,
+    SECOND_ACROSS,
+    Edges,
+    line_angle,
+    middle,
+    neighbours,
+)
+
+_ROUNDS = 400
+_PARALLEL = np.sin(np.radians(20))
+_NEARLY = np.sin(np.radians(9))
+
+
+def merge_edges(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> Edges:
+    """Merge and drop edges, the least loss first, one of each arc at a time.
+
+    Args:
+        edges: With directions.
+        arcs: Their arcs.
+        origin: Of each arc's group.
+        slack: Metres that a corner or an edge may move, of each arc.
+
+    Returns:
+        Fewer edges; rings keep four.
+    """
+    for _ in range(_ROUNDS):
+        loss, action = _losses(edges, arcs, origin, slack)
+        best = np.full(len(arcs.closed), np.inf)
+        np.minimum.at(best, edges.arc, loss)
+        chosen = np.flatnonzero((loss == best[edges.arc]) & (loss < np.inf))
+        if not len(chosen):
+            break
+        chosen = chosen[np.diff(edges.arc[chosen], prepend=-1) > 0]
+        edges = _act(edges, arcs, chosen, action[chosen])
+    return edges
+
+
+_JOIN, _EXTEND, _SPAN = range(3)
+
+
+def _losses(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> tuple[Floats, Ints]:
+    """For each edge the least move by which it goes, and how; infinite where there is no such way."""
+    before, after = neighbours(edges, arcs)
+    count = np.bincount(edges.arc, minlength=len(arcs.closed))[edges.arc]
+    ring = arcs.closed[edges.arc]
+    limit = slack[edges.arc]
+    join = _offset(edges, np.arange(len(edges.arc)), after)
+    join[(after < 0) | (ring & (count < 5))] = np.inf
+    extend, span = np.full((2, len(join)), np.inf)
+    between = np.flatnonzero(
+        (before >= 0) & (after >= 0) & np.where(ring, count > 4, count > 2) & (edges.length < 4 * limit)
+    )
+    span[between] = _offset(edges, before[between], after[between])
+    span[ring & (count < 6)] = np.inf
+    extend[between] = _reach(edges, arcs, origin, (before, between, after))
+    losses = np.stack([join, extend, span])
+    losses[:, edges.kind == PLAIN] = np.inf
+    losses[losses > limit] = np.inf
+    return losses.min(axis=0), losses.argmin(axis=0)
+
+
+def _offset(edges: Edges, one: Ints, other: Ints) -> Floats:
+    """How far the shorter of two edges moves when they become one; infinite unless they run the same way."""
+    middles = middle(edges.moments)
+    turn = edges.angle[other] - edges.angle[one]
+    longer = np.where(edges.length[one] >= edges.length[other], one, other)
+    angle = edges.angle[longer]
+    apart = middles[other] - middles[one]
+    offset = np.abs(apart[:, 1] * np.cos(angle) - apart[:, 0] * np.sin(angle))
+    share = edges.length[longer] / (edges.length[one] + edges.length[other])
+    same = (edges.kind[one] == edges.kind[other]) | (np.abs(np.sin(turn)) < _NEARLY)
+    alike = same & (np.abs(np.sin(turn)) < _PARALLEL) & (np.cos(turn) > 0)
+    alike &= (edges.kind[one] != PLAIN) & (edges.kind[other] != PLAIN)
+    return np.where(alike, offset * share, np.inf)
+
+
+def _reach(edges: Edges, arcs: Arcs, origin: Floats, triple: tuple[Ints, Ints, Ints]) -> Floats:
+    """How far from an edge's middle its neighbours meet without it; infinite where they are nearly parallel."""
+    before, edge, after = triple[0][triple[1]], triple[1], triple[2][triple[1]]
+    cross, where = _meeting(edges, before, after)
+    point = arcs.points[edges.mid[edge]] - origin[edges.arc[edge]]
+    reach = np.hypot(*(where - point).T)
+    lined = (edges.kind[before] != PLAIN) & (edges.kind[after] != PLAIN)
+    return np.where(lined & (np.abs(cross) > _PARALLEL), reach, np.inf)
+
+
+def _meeting(edges: Edges, one: Ints, other: Ints) -> tuple[Floats, Floats]:
+    """The sine of the turn between two lines, and where they meet."""
+    middles = middle(edges.moments)
+    a, b = ((np.stack([np.cos(angle), np.sin(angle)], axis=1)) for angle in (edges.angle[one], edges.angle[other]))
+    cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    apart = middles[other] - middles[one]
+    along = (apart[:, 0] * b[:, 1] - apart[:, 1] * b[:, 0]) / np.where(cross == 0, 1, cross)
+    return cross, middles[one] + a * along[:, None]
+
+
+def _act(edges: Edges, arcs: Arcs, chosen: Ints, action: Ints) -> Edges:
+    before, after = neighbours(edges, arcs)
+    gone = np.zeros(len(edges.arc), np.bool_)
+    joined, extended, spanned = (chosen[action == way] for way in (_JOIN, _EXTEND, _SPAN))
+    gone[extended] = gone[spanned] = True
+    edges.at[after[extended]] = edges.mid[extended]
+    edges.corner[after[extended]] = arcs.points[edges.mid[extended]]
+    one = np.concatenate([joined, before[spanned]])
+    other = np.concatenate([after[joined], after[spanned]])
+    _unite(edges, one, other, gone)
+    return edges.take(~gone)
+
+
+def _unite(edges: Edges, one: Ints, other: Ints, gone: Bools) -> None:
+    """Make one edge of two, in the place of the longer one, whose direction counts."""
+    first_longer = edges.length[one] >= edges.length[other]
+    longer, shorter = np.where(first_longer, one, other), np.where(first_longer, other, one)
+    gone[shorter] = True
+    edges.at[longer], edges.corner[longer] = edges.at[one], edges.corner[one]
+    edges.moments[longer] += edges.moments[shorter]
+    edges.chord[longer] += edges.chord[shorter]
+    edges.length[longer] += edges.length[shorter]
+    own = longer[edges.kind[longer] == OWN]
+    edges.angle[own] = line_angle(edges.moments[own], edges.chord[own])
+
+
+def connect_parallels(edges: Edges, arcs: Arcs, origin: Floats) -> Edges:
+    """Put an edge across between two that follow each other in one direction of the group.
+
+    Args:
+        edges: After `merge_edges`.
+        arcs: Their arcs.
+        origin: Of each arc's group.
+
+    Returns:
+        The edges with those between.
+    """
+    before, _ = neighbours(edges, arcs)
+    lined = (edges.kind <= SECOND_ACROSS) & (before >= 0)
+    place = np.flatnonzero(lined & (edges.kind == edges.kind[before]))
+    step = edges.take(place)
+    # Where a ring's first edge starts before the ring's first point, that point is as good.
+    step.at = np.where(step.at > step.mid, arcs.first[step.arc], step.at)
+    step.mid = step.at
+    step.corner = arcs.points[step.at]
+    step.kind = step.kind ^ 1
+    x, y = (step.corner - origin[step.arc]).T
+    step.moments = 1e-9 * np.stack([np.ones(len(x)), x, y, x * x, x * y, y * y], axis=1)
+    step.angle = step.angle + np.pi / 2
+    step.length = np.zeros(len(x))
+    return edges.put(place, step)
