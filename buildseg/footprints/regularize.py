@@ -6,22 +6,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from buildseg.footprints.regularizing.arcs import Arcs, Bools, Floats, Ints, assemble, cut
-from buildseg.footprints.regularizing.circles import put_circles
-from buildseg.footprints.regularizing.corners import deviations, place_nodes, pool_lines
-from buildseg.footprints.regularizing.directions import set_directions
-from buildseg.footprints.regularizing.edges import PLAIN, Edges, find_edges, number_nodes
-from buildseg.footprints.regularizing.merging import connect_parallels, merge_edges
+from buildseg.footprints.regularizing.arcs import Bools, Ints, cut
+from buildseg.footprints.regularizing.fitting import KEPT, UNTOUCHED, Fit
 from tiling.errors import OptionError
 
-# An arc that fails goes to the next level. First lines are fitted, then the contour is thinned, then left alone.
-_TOLERANCES = np.array([0.5, 0.25, 0.25, 0.0625, 0])
-_KEPT = 2
-_UNTOUCHED = len(_TOLERANCES) - 1
-_TURN = 0.3
-_MERGE = 0.5
-_POOL = 0.5
 _PATIENCE = 12
+# Groups at once: more would only take more memory.
+_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +57,9 @@ def regularize(
     if not len(polygons):
         return polygons.copy(), np.zeros(0, np.object_)
     job = _Job(polygons, np.unique(groups, return_inverse=True)[1].reshape(-1), options.max_deviation)
-    job.settle(np.ones(job.groups, np.bool_))
+    numbers = np.arange(job.groups)
+    for first in range(0, job.groups, _BATCH):
+        job.settle((numbers >= first) & (numbers < first + _BATCH))
     job.part_overlaps()
     return job.result, np.where(job.kept(), "kept", "regularized").astype(np.object_)
 
@@ -77,9 +70,9 @@ class _Job:
     def __init__(self, polygons: NDArray[np.object_], groups: Ints, bound: float) -> None:
         self._polygons = polygons
         self._arcs = cut(polygons, groups)
+        self._polygon = self._arcs.rings.polygon
         self._bound = bound
         self._level = np.zeros(len(self._arcs.closed), np.int64)
-        self._junctions = int(self._arcs.ends.max()) + 1
         self.groups = int(groups.max()) + 1
         self.result = polygons.copy()
 
@@ -87,24 +80,21 @@ class _Job:
         """Make the polygons of some groups anew until each is within the bound and valid."""
         rounds = 0
         while chosen.any():
-            self._keep_alone()
             arcs = self._arcs.of_groups(chosen)
             number = np.flatnonzero(chosen[self._arcs.group])
             places = np.flatnonzero(chosen[self._arcs.polygon_group])
             level = self._level[number]
-            made, off = _fit(arcs, level, self._bound, self._junctions, self.groups)
+            made, off = Fit(arcs, level, self._bound).polygons()
             failed = off > self._bound * (1 - 1e-9)
-            broken = ~shapely.is_valid(made)
-            failed[arcs.rings.arc[broken[arcs.rings.polygon]]] = True
-            untouched = np.ones(self.groups, np.bool_)
-            untouched[arcs.group[level < _UNTOUCHED]] = False
-            made = np.where(untouched[arcs.polygon_group], self._polygons[places], made)
+            failed[arcs.rings.arc[~shapely.is_valid(made)[arcs.rings.polygon]]] = True
+            untouched = np.ones(len(chosen), np.bool_)
+            untouched[arcs.group[level < UNTOUCHED]] = False
+            self.result[places] = np.where(untouched[arcs.polygon_group], self._polygons[places], made)
             failed &= ~untouched[arcs.group]
-            self.result[places] = made
             rounds += 1
-            chosen = np.zeros(self.groups, np.bool_)
-            chosen[arcs.group[failed]] = True
-            self._raise(number[failed if rounds < _PATIENCE else chosen[arcs.group]], rounds)
+            chosen = np.zeros(len(chosen), np.bool_)
+            chosen[self._arcs.group[number[failed]]] = True
+            self._raise(number[failed if rounds < _PATIENCE else chosen[self._arcs.group[number]]], rounds)
 
     def part_overlaps(self) -> None:
         """Step back towards the contour wherever polygons overlap."""
@@ -114,8 +104,8 @@ class _Job:
             wrong = ~shapely.is_empty(shapely.coverage_invalid_edges(self.result[looked_at]))
             bad = np.zeros(len(self.result), np.bool_)
             bad[looked_at[wrong]] = True
-            arcs = np.unique(rings.arc[bad[rings.polygon]])
-            arcs = arcs[self._level[arcs] < _UNTOUCHED]
+            arcs = np.unique(rings.arc[bad[self._polygon]])
+            arcs = arcs[self._level[arcs] < UNTOUCHED]
             if not len(arcs):
                 return
             self._raise(arcs, 0)
@@ -128,51 +118,16 @@ class _Job:
 
     def kept(self) -> Bools:
         """Which polygons have an arc that is not regular."""
-        rings = self._arcs.rings
         kept = np.zeros(len(self.result), np.bool_)
-        kept[rings.polygon[self._level[rings.arc] >= _KEPT]] = True
+        kept[self._polygon[self._level[self._arcs.rings.arc] >= KEPT]] = True
         return kept
 
-    def _keep_alone(self) -> None:
-        """Leave all of a kept polygon's outline to the contour that no regular one shares."""
-        rings = self._arcs.rings
-        regular = np.zeros(len(self._level), np.bool_)
-        regular[rings.arc[~self.kept()[rings.polygon]]] = True
-        self._level = np.where(regular, self._level, np.maximum(self._level, _KEPT))
-
     def _raise(self, arcs: Ints, rounds: int) -> None:
-        higher = self._level[arcs] + 1 if rounds < _PATIENCE else np.full(len(arcs), _UNTOUCHED)
-        self._level[arcs] = np.minimum(higher, _UNTOUCHED)
-
-
-def _fit(
-    arcs: Arcs, level: Ints, bound: float, junctions: int, groups: int
-) -> tuple[NDArray[np.object_], Floats]:
-    """Make polygons of arcs at their levels, and bound how far each arc is from its contour."""
-    origin = np.zeros((groups, 2))
-    origin[arcs.group] = arcs.points[arcs.first[:-1]]
-    origin = origin[arcs.group]
-    edges = find_edges(arcs, origin, _TOLERANCES[level] * bound)
-    edges.kind[level[edges.arc] >= _KEPT] = PLAIN
-    set_directions(edges, arcs.group[edges.arc], groups, _TURN * bound)
-    edges = merge_edges(edges, arcs, origin, _slack(level) * bound)
-    edges = connect_parallels(edges, arcs, origin)
-    edges = _with_circles(edges, arcs, level, bound)
-    nodes = number_nodes(edges, arcs, junctions)
-    pool_lines(edges, nodes, junctions, _POOL * bound)
-    marks = np.concatenate([np.zeros((junctions, 2)), edges.corner])
-    opened = ~arcs.closed
-    marks[arcs.ends[opened]] = np.stack([arcs.points[arcs.first[:-1]], arcs.points[arcs.first[1:] - 1]], axis=1)[opened]
-    places = place_nodes(edges, nodes, marks, origin[edges.arc])
-    fixed = arcs.ends[opened & (level == _UNTOUCHED)]
-    places[fixed] = marks[fixed]
-    made = assemble(arcs.rings, edges.begins(len(arcs.closed)), *nodes, places)
-    return made, deviations(arcs, edges, nodes, places)
-
-
-def _slack(level: Ints) -> Floats:
-    return np.where(level == 0, _MERGE, _MERGE / 2)
-
-
-def _with_circles(edges: Edges, arcs: Arcs, level: Ints, bound: float) -> Edges:
-    return put_circles(edges, arcs, bound, level == 0)
+        """Bring arcs to a higher level, and all of a kept polygon's outline that no regular one shares."""
+        if not len(arcs):
+            return
+        higher = self._level[arcs] + 1 if rounds < _PATIENCE else np.full(len(arcs), UNTOUCHED)
+        self._level[arcs] = np.minimum(higher, UNTOUCHED)
+        regular = np.zeros(len(self._level), np.bool_)
+        regular[self._arcs.rings.arc[~self.kept()[self._polygon]]] = True
+        self._level = np.where(regular, self._level, np.maximum(self._level, KEPT))

@@ -1,1 +1,1 @@
-"""The steps of `buildseg.footprints.regularize`: arcs, edges, directions, lines, corners, and how far all that is off."""
+"""The steps of `buildseg.footprints.regularize`: arcs, edges, directions, merging, circles, corners."""

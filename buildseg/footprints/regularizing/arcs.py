@@ -56,15 +56,19 @@ class Arcs:
     polygon_group: Ints
 
     def of_groups(self, chosen: Bools) -> "Arcs":
-        """Keep the arcs and polygons of some groups; groups and junctions keep their numbers."""
+        """Keep the arcs and polygons of some groups; groups and junctions are numbered anew."""
         arcs, polygons = np.flatnonzero(chosen[self.group]), np.flatnonzero(chosen[self.polygon_group])
-        renumbered = np.cumsum(chosen[self.group]) - 1
+        place = np.zeros(len(self.closed), np.int64)
+        place[arcs] = np.arange(len(arcs))
         ring, shells = spans(self.rings.shells[polygons], self.rings.shells[polygons + 1])
         entry, first = spans(self.rings.first[ring], self.rings.first[ring + 1])
-        rings = Rings(renumbered[self.rings.arc[entry]], self.rings.forward[entry], first, shells)
+        rings = Rings(place[self.rings.arc[entry]], self.rings.forward[entry], first, shells)
         point, first = spans(self.first[arcs], self.first[arcs + 1])
-        group = self.polygon_group[polygons]
-        return Arcs(self.points[point], first, self.closed[arcs], self.ends[arcs], self.group[arcs], rings, group)
+        closed, ends = self.closed[arcs], self.ends[arcs]
+        ends[~closed] = np.unique(ends[~closed], return_inverse=True)[1].reshape(-1, 2)
+        number = np.cumsum(chosen) - 1
+        group, polygon_group = number[self.group[arcs]], number[self.polygon_group[polygons]]
+        return Arcs(self.points[point], first, closed, ends, group, rings, polygon_group)
 
 
 def owners(first: Ints) -> Ints:

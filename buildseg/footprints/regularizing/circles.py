@@ -1,5 +1,7 @@
 """Finds rings that are circles."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from buildseg.footprints.regularizing.arcs import Arcs, Bools, Floats, Ints, owners
@@ -54,26 +56,26 @@ def put_circles(edges: Edges, arcs: Arcs, bound: float, allowed: Bools) -> Edges
         edges: Of all arcs.
         arcs: The arcs.
         bound: Metres that a circle may lie beside the contour.
+        allowed: Which arcs may become circles.
 
     Returns:
-        Edges, those of circles of kind `PLAIN`, and which arcs are circles.
+        Edges, those of circles of kind `PLAIN`.
     """
     chosen, center, radius = find_circles(arcs, bound)
     chosen &= allowed
     if not chosen.any():
         return edges
     edges = edges.take(~chosen[edges.arc])
-    for number in np.flatnonzero(chosen):
-        sides = _circle(arcs, int(number), center[number], float(radius[number]), bound)
-        edges = edges.put(np.searchsorted(edges.arc, np.full(len(sides.arc), number)), sides)
-    return edges
+    sides = [_circle(arcs, int(n), center[n], float(radius[n]), bound) for n in np.flatnonzero(chosen)]
+    together = Edges(*(np.concatenate([getattr(side, field.name) for side in sides]) for field in fields(Edges)))
+    return edges.put(np.searchsorted(edges.arc, together.arc), together)
 
 
 def _circle(arcs: Arcs, number: int, center: Floats, radius: float, bound: float) -> Edges:
-    start, stop = arcs.first[number], arcs.first[number + 1]
-    points = arcs.points[start:stop]
-    sagitta = min(_SAGITTA * bound / radius, 1)
-    count = int(np.clip(4 * np.ceil(np.pi / np.arccos(1 - sagitta) / 4), _FEWEST, min(_MOST, max(len(points) // 3, 4))))
+    start = arcs.first[number]
+    points = arcs.points[start : arcs.first[number + 1]]
+    fine = 4 * np.ceil(np.pi / np.arccos(1 - min(_SAGITTA * bound / radius, 1)) / 4)
+    count = int(min(np.clip(fine, _FEWEST, _MOST), max(len(points) // 3, 4)))
     first = np.arctan2(*(points[0] - center)[::-1])
     spin = np.sign(_area(points - center))
     angles = first + spin * 2 * np.pi / count * np.arange(count)
@@ -81,9 +83,11 @@ def _circle(arcs: Arcs, number: int, center: Floats, radius: float, bound: float
     corner = center + outer * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     # Parted by the turn from the first point: a ring that is round enough to be a circle hardly turns back.
     turn = np.unwrap(np.arctan2(*(points - center).T[::-1])) * spin
-    at = start + np.clip(np.searchsorted(np.maximum.accumulate(turn - turn[0]), 2 * np.pi / count * np.arange(count)), 0, len(points) - 2)
-    mid = start + np.searchsorted(np.maximum.accumulate(turn - turn[0]), 2 * np.pi / count * (np.arange(count) + 0.5))
-    mid = np.clip(np.maximum(mid, at), start, stop - 2)
+    turn = np.maximum.accumulate(turn - turn[0])
+    at, mid = (
+        start + np.minimum(np.searchsorted(turn, 2 * np.pi / count * (np.arange(count) + share)), len(points) - 2)
+        for share in (0, 0.5)
+    )
     return _plain(number, at, mid, corner)
 
 

@@ -102,7 +102,7 @@ def place_nodes(edges: Edges, nodes: NodeNumbers, marks: Floats, origin: Floats)
     offset = offset - (normal * marks[node]).sum(axis=1)
 
     def total(value: Floats) -> Floats:
-        return np.bincount(node, value, count)
+        return np.asarray(np.bincount(node, value, count), np.float64)
 
     x, y = normal.T
     xx, xy, yy = total(x * x), total(x * y), total(y * y)
@@ -115,12 +115,49 @@ def place_nodes(edges: Edges, nodes: NodeNumbers, marks: Floats, origin: Floats)
     return np.asarray(marks + moved)
 
 
+def part_contour(arcs: Arcs, edges: Edges, nodes: NodeNumbers, places: Floats) -> tuple[Ints, Floats]:
+    """Part the contour at the points nearest to the corners, one part for each edge.
+
+    Args:
+        arcs: The arcs.
+        edges: Their edges.
+        nodes: From `number_nodes`.
+        places: Where the nodes lie.
+
+    Returns:
+        The edge that each point belongs to, and for each edge how far its end is from where the contour is parted.
+    """
+    begins = edges.begins(len(arcs.closed))
+    arc = owners(arcs.first)
+    index = np.arange(len(arc))
+    edge = np.searchsorted(edges.mid, index, side="right") - 1
+    head = edge < begins[arc]
+    edge = np.where(head, begins[arc + 1] - 1, edge)
+    # Along the arc from the middle of one edge to that of the next, over the ring's start.
+    position = index + np.where(head, np.diff(arcs.first)[arc], 0)
+    inner = (edge + 1 < begins[arc + 1]) | arcs.closed[arc]
+    follower = np.arange(1, len(edges.arc) + 1)
+    follower[begins[1:] - 1] = begins[:-1]
+    # The middles themselves count on both sides: an edge may stand for one step of the contour.
+    parting, nearest = edges.mid.copy(), _distance(arcs.points[edges.mid], places[nodes[1]])
+    beyond = _distance(arcs.points[edges.mid[follower]], places[nodes[1]])
+    wrapped = edges.mid[follower] + np.where(follower > np.arange(len(follower)), 0, np.diff(arcs.first)[edges.arc])
+    parting, nearest = np.where(beyond < nearest, wrapped, parting), np.minimum(beyond, nearest)
+    off = _distance(arcs.points, places[nodes[1][edge]])
+    np.minimum.at(nearest, edge[inner], off[inner])
+    hit = np.flatnonzero(inner & (off == nearest[edge]))[::-1]
+    parting[edge[hit]] = position[hit]
+    edge = np.where(inner & (position > parting[edge]), follower[edge], edge)
+    edge = np.where(~inner & head, begins[arc], edge)
+    return edge, nearest
+
+
 def deviations(arcs: Arcs, edges: Edges, nodes: NodeNumbers, places: Floats) -> Floats:
     """Bound the Hausdorff distance between each arc and its edges.
 
-    The contour is parted at the points nearest to the corners, one part for each edge. Within a part the distance
-    to the edge is largest at a vertex, for an edge is convex. The other way, the part's shadow on the edge's line
-    is without a gap, and what of the edge it leaves out ends at a corner: no farther off than the corner is.
+    Within the part of the contour that belongs to an edge, the distance to the edge is largest at a vertex, for an
+    edge is convex. The other way, the part's shadow on the edge's line is without a gap, and what of the edge it
+    leaves out ends at a corner: no farther off than the corner is from where the contour is parted.
 
     Args:
         arcs: The arcs.
@@ -131,34 +168,19 @@ def deviations(arcs: Arcs, edges: Edges, nodes: NodeNumbers, places: Floats) -> 
     Returns:
         Metres, at least the distance, both ways, of each arc.
     """
-    begins = edges.begins(len(arcs.closed))
-    arc = owners(arcs.first)
-    index = np.arange(len(arc))
-    edge = np.searchsorted(edges.mid, index, side="right") - 1
-    head = edge < begins[arc]
-    edge = np.where(head, begins[arc + 1] - 1, edge)
-    # Along the arc from the middle of one edge to that of the next, over the ring's start.
-    position = index + np.where(head, np.diff(arcs.first)[arc], 0)
-    node = nodes[1][edge]
-    inner = (edge + 1 < begins[arc + 1]) | arcs.closed[arc]
-    off = np.hypot(*(arcs.points - places[node]).T)
-    nearest = np.hypot(*(arcs.points[edges.mid] - places[nodes[1]]).T)
-    np.minimum.at(nearest, edge[inner], off[inner])
-    parting = edges.mid.copy()
-    hit = np.flatnonzero(inner & (off == nearest[edge]))[::-1]
-    parting[edge[hit]] = position[hit]
-    follower = np.where(edge + 1 < begins[arc + 1], edge + 1, begins[arc])
-    edge = np.where(inner & (position > parting[edge]), follower, edge)
-    edge = np.where(~inner & head, begins[arc], edge)
+    edge, nearest = part_contour(arcs, edges, nodes, places)
     distance = _to_segments(arcs.points, places[nodes[0][edge]], places[nodes[1][edge]])
     worst = np.maximum.reduceat(distance, arcs.first[:-1])
     within = np.append(edges.arc[1:] == edges.arc[:-1], False) | arcs.closed[edges.arc]
     np.maximum.at(worst, edges.arc[within], nearest[within])
     opened = np.flatnonzero(~arcs.closed)
     for end, point in ((0, arcs.first[opened]), (1, arcs.first[opened + 1] - 1)):
-        at_end = np.hypot(*(arcs.points[point] - places[arcs.ends[opened, end]]).T)
-        worst[opened] = np.maximum(worst[opened], at_end)
+        worst[opened] = np.maximum(worst[opened], _distance(arcs.points[point], places[arcs.ends[opened, end]]))
     return np.asarray(worst)
+
+
+def _distance(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.hypot(*(one - other).T))
 
 
 def _to_segments(points: Floats, start: Floats, end: Floats) -> Floats:
@@ -166,4 +188,4 @@ def _to_segments(points: Floats, start: Floats, end: Floats) -> Floats:
     square = (along**2).sum(axis=1)
     share = ((points - start) * along).sum(axis=1) / np.where(square > 0, square, 1)
     nearest = start + np.clip(share, 0, 1)[:, None] * along
-    return np.asarray(np.hypot(*(points - nearest).T))
+    return _distance(points, nearest)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from buildseg.footprints.regularizing.arcs import Bools, Floats, Ints
-from buildseg.footprints.regularizing.edges import ALONG, OWN, PLAIN, SECOND_ALONG, Edges, scatter
+from buildseg.footprints.regularizing.edges import ALONG, PLAIN, SECOND_ALONG, Edges, scatter
 
 _RIGHT = np.pi / 2
 _BINS = 90

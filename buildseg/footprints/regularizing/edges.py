@@ -4,12 +4,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from buildseg.footprints.regularizing.arcs import Arcs, Bools, Floats, Ints, owners
 
 # Kinds of edges: along a direction of the group or across it, the same for its second one, or neither.
 ALONG, ACROSS, SECOND_ALONG, SECOND_ACROSS, OWN, PLAIN = range(6)
+
+_TRIM = 0.6
+_MOST = 0.25
 
 
 @dataclass(slots=True)
@@ -45,9 +47,8 @@ class Edges:
 
     def put(self, places: Ints, edges: "Edges") -> "Edges":
         """Insert edges, each before the place given."""
-        return Edges(
-            *(np.insert(getattr(self, field.name), places, getattr(edges, field.name), axis=0) for field in fields(self))
-        )
+        pairs = ((getattr(self, field.name), getattr(edges, field.name)) for field in fields(self))
+        return Edges(*(np.insert(mine, places, theirs, axis=0) for mine, theirs in pairs))
 
     def begins(self, arcs: int) -> Ints:
         """Where each arc begins in the edges, and the end."""
@@ -72,12 +73,11 @@ def find_edges(arcs: Arcs, origin: Floats, tolerance: Floats) -> Edges:
     corner = arcs.points[begin]
     chord = arcs.points[end] - corner
     length = np.hypot(*chord.T)
-    moments = _moments(arcs.points, (begin, end), chord, length, origin[arc[starts]])
-    edges = Edges(
-        arc[starts], begin, (begin + end) // 2, corner, chord, length, moments, length, np.full(len(begin), OWN)
-    )
-    edges.angle = line_angle(edges.moments, edges.chord)
-    return edges
+    segments = segments_of(arcs), np.repeat(np.arange(len(begin)), end - begin)
+    of_edge = arc[starts]
+    moments = fit_moments(arcs, segments, (corner, arcs.points[end]), tolerance[of_edge], origin[of_edge])
+    mid, kind = (begin + end) // 2, np.full(len(begin), OWN)
+    return Edges(of_edge, begin, mid, corner, chord, length, moments, line_angle(moments, chord), kind)
 
 
 def _thin(arcs: Arcs, tolerance: Floats) -> Ints:
@@ -89,33 +89,45 @@ def _thin(arcs: Arcs, tolerance: Floats) -> Ints:
     while (flat := np.flatnonzero(arcs.closed & (shapely.get_num_points(thin) < 4))).size:
         tolerance[flat] = np.where(tolerance[flat] > 1e-6, tolerance[flat] / 2, 0)
         thin[flat] = shapely.simplify(lines[flat], tolerance[flat], preserve_topology=False)
-    return shapely.get_coordinates(thin, include_z=True)[:, 2].astype(np.int64)
+    return np.asarray(shapely.get_coordinates(thin, include_z=True)[:, 2].astype(np.int64))
 
 
-def _moments(points: Floats, ends: tuple[Ints, Ints], chord: Floats, length: Floats, origin: Floats) -> Floats:
-    """Moments of the contour from each edge's first point to its last, a part at both ends left out.
+def segments_of(arcs: Arcs) -> Ints:
+    """Indices of the points at which the contour's segments start, arc by arc."""
+    return np.flatnonzero(np.append(np.diff(owners(arcs.first)) == 0, False))
+
+
+def fit_moments(
+    arcs: Arcs, segments: tuple[Ints, Ints], ends: tuple[Floats, Floats], tolerance: Floats, origin: Floats
+) -> Floats:
+    """Sum up the contour along each edge, a part at both ends left out.
 
     Corners are rounded by blur and by the raster: what is near one does not lie on the edge.
+
+    Args:
+        arcs: The arcs.
+        segments: Indices of the points at which segments of the contour start, and the edge that each is part of.
+        ends: Where each edge starts and ends.
+        tolerance: Metres that the contour may lie beside an edge; a part of that is left out.
+        origin: Of each edge's group.
+
+    Returns:
+        Moments, as in `Edges`; of no length where an edge has no segment.
     """
-    begin, end = ends
-    count = end - begin
-    first = np.cumsum(count) - count
-    edge = np.repeat(np.arange(len(begin)), count)
-    index = np.arange(len(edge)) - first[edge] + begin[edge]
-    step = points[index + 1] - points[index]
-    middle = (points[index] + points[index + 1]) / 2
+    index, edge = segments
+    chord = ends[1] - ends[0]
+    square = np.maximum((chord**2).sum(axis=1), 1e-18)
+    step = arcs.points[index + 1] - arcs.points[index]
+    middle = (arcs.points[index] + arcs.points[index + 1]) / 2
     weight = np.hypot(*step.T)
-    direction = chord / np.maximum(length, 1e-12)[:, None]
-    along = ((middle - points[begin][edge]) * direction[edge]).sum(axis=1) / np.maximum(length, 1e-12)[edge]
-    kept = np.where(np.abs(along - 0.5) < 0.5 - TRIM, weight, 0)
-    lonely = np.add.reduceat(kept, first) == 0
+    along = ((middle - ends[0][edge]) * chord[edge]).sum(axis=1) / square[edge]
+    trim = np.minimum(_MOST, _TRIM * tolerance / np.sqrt(square))
+    kept = np.where(np.abs(along - 0.5) < 0.5 - trim[edge], weight, 0)
+    lonely = np.bincount(edge, kept, len(chord)) == 0
     kept = np.where(lonely[edge], weight, kept)
     x, y = (middle - origin[edge]).T
-    sums = [np.add.reduceat(kept * value, first) for value in (np.ones(len(x)), x, y, x * x, x * y, y * y)]
-    return np.stack(sums, axis=1)
-
-
-TRIM = 0.2
+    values = (kept, kept * x, kept * y, kept * x * x, kept * x * y, kept * y * y)
+    return np.stack([np.bincount(edge, value, len(chord)) for value in values], axis=1)
 
 
 def scatter(moments: Floats) -> Floats:
@@ -136,13 +148,6 @@ def line_angle(moments: Floats, chord: Floats) -> Floats:
     straight = np.arctan2(chord[:, 1], chord[:, 0])
     angle = np.where(np.cos(angle - straight) < 0, angle + np.pi, angle)
     return np.where(np.cos(angle - straight) > 0.94, angle, straight)
-
-
-def residual(moments: Floats, angle: Floats) -> Floats:
-    """Mean square distance of the contour from lines of these angles through its middle."""
-    xx, xy, yy = scatter(moments).T
-    sine, cosine = np.sin(angle), np.cos(angle)
-    return np.maximum(sine * sine * xx - 2 * sine * cosine * xy + cosine * cosine * yy, 0) / moments[:, 0]
 
 
 def neighbours(edges: Edges, arcs: Arcs) -> tuple[Ints, Ints]:
@@ -177,8 +182,3 @@ def number_nodes(edges: Edges, arcs: Arcs, junctions: int) -> NodeNumbers:
     end[last] = np.where(arcs.closed, start[first], arcs.ends[:, 1])
     start[first] = np.where(arcs.closed, start[first], arcs.ends[:, 0])
     return start, end
-
-
-def bools(values: NDArray[np.generic]) -> Bools:
-    """As an array of truth values."""
-    return np.asarray(values, np.bool_)

@@ -42,7 +42,9 @@ def merge_edges(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> Edge
     return edges
 
 
-_JOIN, _EXTEND, _SPAN = range(3)
+_JOIN, _EXTEND, _SPAN, _SHED = range(4)
+_WAYS = np.arange(4) == _EXTEND
+_CORNER = 1.6
 
 
 def _losses(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> tuple[Floats, Ints]:
@@ -60,10 +62,24 @@ def _losses(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> tuple[Fl
     span[between] = _offset(edges, before[between], after[between])
     span[ring & (count < 6)] = np.inf
     extend[between] = _reach(edges, arcs, origin, (before, between, after))
-    losses = np.stack([join, extend, span])
+    losses = np.stack([join, extend, span, _end_loss(edges, arcs, origin, limit)])
     losses[:, edges.kind == PLAIN] = np.inf
-    losses[losses > limit] = np.inf
+    losses[losses > np.where(_WAYS[:, None] & (edges.kind == OWN), _CORNER, 1) * limit] = np.inf
     return losses.min(axis=0), losses.argmin(axis=0)
+
+
+def _end_loss(edges: Edges, arcs: Arcs, origin: Floats, limit: Floats) -> Floats:
+    """How far beside a junction the line of the next edge passes, for short edges at an end of their arc."""
+    begins = edges.begins(len(arcs.closed))
+    losses = np.full(len(edges.arc), np.inf)
+    long = ~arcs.closed & (np.diff(begins) > 1)
+    for edge, step, point in ((begins[:-1], 1, arcs.first[:-1]), (begins[1:] - 1, -1, arcs.first[1:] - 1)):
+        ends = np.flatnonzero(long & (edges.length[edge] < 4 * limit[edge]) & (edges.kind[edge] != PLAIN))
+        next_one = edge[ends] + step
+        aside = arcs.points[point[ends]] - origin[ends] - middle(edges.moments[next_one])
+        angle = edges.angle[next_one]
+        losses[edge[ends]] = np.abs(aside[:, 1] * np.cos(angle) - aside[:, 0] * np.sin(angle))
+    return losses
 
 
 def _offset(edges: Edges, one: Ints, other: Ints) -> Floats:
@@ -105,7 +121,9 @@ def _act(edges: Edges, arcs: Arcs, chosen: Ints, action: Ints) -> Edges:
     before, after = neighbours(edges, arcs)
     gone = np.zeros(len(edges.arc), np.bool_)
     joined, extended, spanned = (chosen[action == way] for way in (_JOIN, _EXTEND, _SPAN))
-    gone[extended] = gone[spanned] = True
+    gone[chosen[action != _JOIN]] = True
+    shed = chosen[(action == _SHED) & (before[chosen] < 0)]
+    edges.at[after[shed]], edges.corner[after[shed]] = edges.at[shed], edges.corner[shed]
     edges.at[after[extended]] = edges.mid[extended]
     edges.corner[after[extended]] = arcs.points[edges.mid[extended]]
     one = np.concatenate([joined, before[spanned]])
