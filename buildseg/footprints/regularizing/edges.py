@@ -72,7 +72,7 @@ def find_edges(arcs: Arcs, origin: Floats, tolerance: Floats) -> Edges:
     begin, end = kept[starts], kept[starts + 1]
     corner = arcs.points[begin]
     chord = arcs.points[end] - corner
-    length = np.hypot(*chord.T)
+    length = np.maximum(np.hypot(*chord.T), 1e-9)
     segments = segments_of(arcs), np.repeat(np.arange(len(begin)), end - begin)
     of_edge = arc[starts]
     moments = fit_moments(arcs, segments, (corner, arcs.points[end]), tolerance[of_edge], origin[of_edge])

@@ -21,9 +21,9 @@ from buildseg.footprints.regularizing.merging import connect_parallels, merge_ed
 
 # An arc that fails goes to the next level: first lines are fitted, from `KEPT` on the contour is thinned, then it is
 # left alone. All lengths are shares of the bound.
-_TOLERANCES = np.array([0.5, 0.25, 0.25, 0.0625, 0])
-_SLACKS = np.array([0.5, 0.25, 0, 0, 0])
-KEPT = 2
+_TOLERANCES = np.array([0.5, 0.25, 0.125, 0.25, 0.0625, 0])
+_SLACKS = np.array([0.5, 0.25, 0.125, 0, 0, 0])
+KEPT = 3
 UNTOUCHED = len(_TOLERANCES) - 1
 _TURN = 0.3
 _POOL = 0.5

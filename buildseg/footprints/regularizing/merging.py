@@ -168,5 +168,5 @@ def connect_parallels(edges: Edges, arcs: Arcs, origin: Floats) -> Edges:
     x, y = (step.corner - origin[step.arc]).T
     step.moments = 1e-9 * np.stack([np.ones(len(x)), x, y, x * x, x * y, y * y], axis=1)
     step.angle = step.angle + np.pi / 2
-    step.length = np.zeros(len(x))
+    step.length = np.full(len(x), 1e-9)
     return edges.put(place, step)
