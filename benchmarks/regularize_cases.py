@@ -1,8 +1,9 @@
 """What `benchmarks/regularize.py` measures on: true outlines, and contours of probabilities of the same buildings."""
 
 import math
+import shutil
 import tempfile
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +13,21 @@ import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from buildseg.evaluation.outlines import iou
 from buildseg.footprints.contours import FULL, NODATA, contour_level, trace
+from buildseg.footprints.ground import find_ground
+from buildseg.model_file import load_model
+from buildseg.prediction.run import Outputs, predict
 
 GSD = 0.3
 _FINE = 5
 _BLUR, _NOISE, _GRAIN = 1.0, 0.06, 1.0
 _FIELD = 3.0
+_EQUATOR = 40075016.685578488
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +72,19 @@ def probability(truths: NDArray[np.object_], shape: tuple[int, int], seed: int) 
     return np.asarray((np.clip(blurred, 0, 1) * FULL).round().astype(np.uint8))
 
 
-def contours(samples: NDArray[np.uint8], gsd: float = GSD) -> NDArray[np.object_]:
+def contours(samples: NDArray[np.uint8], gsd: float | tuple[float, float] = GSD) -> NDArray[np.object_]:
     """Vectorise as `vectorize --simplify 0` does, buildings of 5 m2 and more, in metres."""
     traced, _ = trace(np.pad(samples, 1, constant_values=NODATA), contour_level(0.5), -1, -1)
     polygons: NDArray[np.object_] = shapely.normalize(shapely.transform(traced.polygons, lambda points: points * gsd))
     return polygons[shapely.area(polygons) >= 5]
 
 
-def row_houses(seed: int = 0) -> Case:
-    """Six row houses turned by 23 degrees, their contour cut where the nearest house changes."""
+def row_houses(seed: int) -> Case:
+    """Six row houses turned by 23 degrees, their contour cut where the nearest house changes.
+
+    Args:
+        seed: Of their widths and of the noise.
+    """
     rng = np.random.default_rng(seed)
     walls = np.concatenate([[0], np.cumsum(rng.uniform(4.8, 6.2, 6))])
     houses = shapely.box(walls[:-1], 0, walls[1:], 9)
@@ -141,17 +151,64 @@ def thinned_mask(mask: NDArray[np.bool_], gsd: float) -> NDArray[np.object_]:
     return np.asarray(polygons[kept])
 
 
-def predictions(folder: Path) -> Iterator[Case]:
-    """What the shipped model predicts: Massachusetts val, whose truth is masks of 1 m, and Banepa val, polygons."""
-    from buildseg.models import load_default
+def predictions(folder: Path, count: int) -> Case:
+    """What the shipped model sees in validation images: polygons of Banepa, masks of Geneva, cut ones left out.
 
-    del load_default, folder
-    yield from ()
+    Args:
+        folder: Of the data sets.
+        count: How many images of Geneva.
+    """
+    model = load_model()
+    parts = []
+    with tempfile.TemporaryDirectory() as scratch:
+        scene, probability_path = Path(scratch) / "scene.tif", Path(scratch) / "probability.tif"
+        chips = [*(folder / "banepa/val/images").glob("*.tif"), *(folder / "geneva/val/images").glob("*.tif")]
+        for image in sorted(chips)[: 8 + count]:
+            in_banepa = image.name.startswith("OAM")
+            truths = _place_banepa(image, scene) if in_banepa else _place_geneva(image, scene)
+            predict(scene, Outputs(None, probability_path, overwrite=True), model)
+            with rasterio.open(probability_path) as dataset:
+                gsd = find_ground(probability_path, dataset, "native").gsd
+                to_pixels = ~dataset.transform
+                samples = dataset.read(1)
+            metric = shapely.transform(
+                truths, lambda points, t=to_pixels, g=gsd: np.column_stack(t @ tuple(points.T)) * g
+            )
+            frame = shapely.box(1, 1, *(np.array(samples.shape[::-1]) * gsd - 1))
+            traced = contours(samples, gsd)
+            parts.append(_paired("", traced, np.arange(len(traced)), metric[shapely.within(metric, frame)], GSD))
+    return _together("(c) predictions", [part for part in parts if len(part.truths)])
+
+
+def _place_banepa(image: Path, scene: Path) -> NDArray[np.object_]:
+    """Copy an image to its place on earth, which its name says (a tile of web maps), and read its polygons."""
+    col, row, zoom = (int(part) for part in image.stem.split("-")[1:])
+    size = _EQUATOR / 2**zoom
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(image) as dataset:
+            pixels = dataset.read()
+    place = Affine.translation(col * size - _EQUATOR / 2, _EQUATOR / 2 - row * size)
+    place @= Affine.scale(size / pixels.shape[2], -size / pixels.shape[1])
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": "EPSG:3857", "transform": place}
+    with rasterio.open(scene, "w", height=pixels.shape[1], width=pixels.shape[2], **profile) as dataset:
+        dataset.write(pixels)
+    labels = gpd.read_file(image.parents[2] / "labels.geojson").to_crs("EPSG:3857").geometry
+    return np.asarray(labels.explode().to_numpy())
+
+
+def _place_geneva(image: Path, scene: Path) -> NDArray[np.object_]:
+    shutil.copy(image, scene)
+    with rasterio.open(image.parents[1] / "masks" / image.name) as dataset:
+        mask, transform = dataset.read(1) > 0, dataset.transform
+    outlines = thinned_mask(mask, transform.a)
+    return np.asarray(
+        shapely.transform(outlines, lambda points: np.column_stack(transform @ tuple((points / transform.a).T)))
+    )
 
 
 def _laid_out(polygons: NDArray[np.object_], rng: np.random.Generator) -> NDArray[np.object_]:
     """Turn polygons and lay them out in rows and columns, some metres apart."""
-    side = math.ceil(math.sqrt(len(polygons)))
     angles = rng.uniform(0, 2 * np.pi, len(polygons))
     places = rng.uniform(0, 1, (len(polygons), 2))
     turned = []
@@ -161,7 +218,6 @@ def _laid_out(polygons: NDArray[np.object_], rng: np.random.Generator) -> NDArra
         turned.append(shapely.transform(polygon, lambda points, m=middle, t=turn: (points - m) @ t))
     bounds = shapely.bounds(np.array(turned))
     step = (bounds[:, 2:] - bounds[:, :2]).max() + 2 * _FIELD
-    del side
     laid, x, y, row = [], _FIELD, _FIELD, 0.0
     for polygon, (west, north, east, south), place in zip(turned, bounds, places, strict=True):
         if x + east - west > 20 * step / 3:
@@ -192,7 +248,7 @@ def _together(name: str, cases: list[Case]) -> Case:
     east = 0.0
     for case in cases:
         for kept, polygons in ((contours_, case.contours), (truths, case.truths)):
-            kept.append(shapely.transform(polygons, lambda points, e=east: points + (e, 0)))
+            kept.append(shapely.transform(polygons, lambda points, e=east: points + np.array([e, 0])))
         groups.append(case.groups + (groups[-1].max() + 1 if groups else 0))
         east += shapely.total_bounds(case.truths)[2] + 100
     return Case(name, np.concatenate(contours_), np.concatenate(groups), np.concatenate(truths), cases[0].gsd)

@@ -13,14 +13,14 @@ _DIAGONAL = np.radians(3)
 _APART = np.radians(15)
 
 
-def set_directions(edges: Edges, group: Ints, groups: int, slack: float) -> None:
+def set_directions(edges: Edges, group: Ints, groups: int, slack: Floats) -> None:
     """Give edges the direction of their group, or its second one, where that moves them little.
 
     Args:
         edges: Gets `angle` and `kind`.
         group: The group of each edge.
         groups: How many groups there are.
-        slack: Metres that the ends of an edge may move when it turns about its middle.
+        slack: Metres that the ends of each edge may move when it turns about its middle.
     """
     free = edges.kind != PLAIN
     main = _refine(edges, group, _peaks(edges, group, groups, free), free)
@@ -43,7 +43,7 @@ def _turn(angle: Floats) -> Floats:
     return angle - _RIGHT * np.round(angle / _RIGHT)
 
 
-def _fits(edges: Edges, direction: Floats, slack: float) -> Bools:
+def _fits(edges: Edges, direction: Floats, slack: Floats) -> Bools:
     turn = np.abs(_turn(edges.angle - direction))
     return np.asarray((turn < _WIDEST) & (edges.length / 2 * np.sin(turn) < slack))
 

@@ -150,6 +150,13 @@ def line_angle(moments: Floats, chord: Floats) -> Floats:
     return np.where(np.cos(angle - straight) > 0.94, angle, straight)
 
 
+def residual(moments: Floats, angle: Floats) -> Floats:
+    """Mean square distance of the contour from lines of these angles through its middle."""
+    xx, xy, yy = scatter(moments).T
+    sine, cosine = np.sin(angle), np.cos(angle)
+    return np.asarray(np.maximum(sine * sine * xx - 2 * sine * cosine * xy + cosine * cosine * yy, 0) / moments[:, 0])
+
+
 def neighbours(edges: Edges, arcs: Arcs) -> tuple[Ints, Ints]:
     """Index of the edge before and after each along its arc; -1 beyond a junction."""
     begins = edges.begins(len(arcs.closed))

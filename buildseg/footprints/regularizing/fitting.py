@@ -16,6 +16,7 @@ from buildseg.footprints.regularizing.edges import (
     line_angle,
     number_nodes,
     segments_of,
+    residual,
 )
 from buildseg.footprints.regularizing.merging import connect_parallels, merge_edges
 
@@ -27,6 +28,8 @@ KEPT = 3
 UNTOUCHED = len(_TOLERANCES) - 1
 _TURN = 0.3
 _POOL = 0.5
+_CLEAN = 0.05
+_MOST_EASE = 1.8
 
 
 class Fit:
@@ -47,6 +50,7 @@ class Fit:
         origin = np.zeros((self._groups, 2))
         origin[arcs.group] = arcs.points[arcs.first[:-1]]
         self._origin = origin[arcs.group]
+        self._ease = np.ones(self._groups)
 
     def polygons(self) -> tuple[NDArray[np.object_], Floats]:
         """Make the polygons.
@@ -56,6 +60,7 @@ class Fit:
         """
         edges = find_edges(self._arcs, self._origin, self._tolerance)
         edges.kind[self._level[edges.arc] >= KEPT] = PLAIN
+        self._ease = self._eased(edges)
         edges = self._straighten(edges)
         edges = put_circles(edges, self._arcs, self._bound, self._level == 0)
         # Once more, by all points between the corners found, not only those between the first guesses.
@@ -64,9 +69,18 @@ class Fit:
         made = assemble(self._arcs.rings, edges.begins(len(self._level)), *nodes, places)
         return made, deviations(self._arcs, edges, nodes, places)
 
+    def _eased(self, edges: Edges) -> Floats:
+        """How much more than usual the walls of each group may move: more where the contour wavers, less is lost."""
+        group = self._arcs.group[edges.arc]
+        total = np.bincount(group, edges.length, self._groups)
+        square = np.bincount(group, edges.length * residual(edges.moments, edges.angle), self._groups) / total
+        return np.asarray(np.clip(np.sqrt(square) / (_CLEAN * self._bound), 1, _MOST_EASE))
+
     def _straighten(self, edges: Edges) -> Edges:
-        set_directions(edges, self._arcs.group[edges.arc], self._groups, _TURN * self._bound)
-        edges = merge_edges(edges, self._arcs, self._origin, _SLACKS[self._level] * self._bound)
+        group = self._arcs.group[edges.arc]
+        set_directions(edges, group, self._groups, _TURN * self._bound * self._ease[group])
+        slack = _SLACKS[self._level] * self._bound * self._ease[self._arcs.group]
+        edges = merge_edges(edges, self._arcs, self._origin, slack)
         return connect_parallels(edges, self._arcs, self._origin)
 
     def _fitted_again(self, edges: Edges) -> Edges:
