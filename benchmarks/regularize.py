@@ -21,7 +21,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import geopandas as gpd
 import numpy as np
 import shapely
-from buildingregulariser import regularize_geodataframe
 from numpy.typing import NDArray
 from regularize_cases import Case, label_polygons, label_rasters, predictions, row_houses
 
@@ -82,6 +81,8 @@ def ours(case: Case, pixels: float) -> Made:
 
 def theirs(case: Case, tolerance: float) -> Made:
     """Regularise with Building-Regulariser; what it leaves of a building in parts is put together, empty if nothing."""
+    from buildingregulariser import regularize_geodataframe
+
     table = gpd.GeoDataFrame({"building": np.arange(len(case.contours))}, geometry=case.contours, crs="EPSG:32632")
     done = regularize_geodataframe(table, simplify_tolerance=tolerance, num_cores=1)
     by_building = done.dissolve("building").geometry.reindex(range(len(case.contours)))

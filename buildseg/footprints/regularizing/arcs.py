@@ -107,11 +107,12 @@ def cut(polygons: NDArray[np.object_], groups: Ints) -> Arcs:
     arcs, entries = _split(first, junction)
     same, forward = _same(name, arcs)
     chosen, arc = np.unique(same, return_index=True, return_inverse=True)[1:]
-    start, stop = arcs[0][chosen], arcs[1][chosen]
-    index, begin = spans(start, stop)
-    ends = np.stack([name[start], name[stop - 1]], axis=1)
-    closed = ends[:, 0] == ends[:, 1]
-    closed &= ~junction[start]
+    index, begin = spans(arcs[0][chosen], arcs[1][chosen])
+    # Arcs run as their names say, not as the first polygon does: results must not depend on the polygons' order.
+    mirrored = (arcs[0] + arcs[1] - 1)[chosen][owners(begin)] - index
+    index = np.where(forward[chosen][owners(begin)], index, mirrored)
+    ends = np.stack([name[index[begin[:-1]]], name[index[begin[1:] - 1]]], axis=1)
+    closed = (ends[:, 0] == ends[:, 1]) & ~junction[index[begin[:-1]]]
     ends[closed] = -1
     ends[~closed] = np.unique(ends[~closed], return_inverse=True)[1].reshape(-1, 2)
     rings = Rings(arc.reshape(-1), forward, entries, shells)
@@ -170,16 +171,13 @@ def _split(first: Ints, junction: Bools) -> tuple[tuple[Ints, Ints, Ints], Ints]
 
 
 def _same(name: Ints, arcs: tuple[Ints, Ints, Ints]) -> tuple[Ints, Bools]:
-    """A number that pieces along the same points have in common, and whether each runs as its first one does."""
+    """A number that pieces along the same points have in common, and whether each runs from lesser names to greater."""
     start, stop, _ = arcs
     ahead = np.stack([name[start], name[start + 1]], axis=1)
     back = np.stack([name[stop - 1], name[stop - 2]], axis=1)
     forward = (ahead[:, 0] < back[:, 0]) | ((ahead[:, 0] == back[:, 0]) & (ahead[:, 1] <= back[:, 1]))
     sides = np.where(forward[:, None], ahead, back)
-    same = np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1)
-    leader = np.zeros(same.max() + 1, np.int64)
-    leader[same[::-1]] = np.arange(len(same))[::-1]
-    return leader[same], forward == forward[leader[same]]
+    return np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1), forward
 
 
 def _start_at_corners(arcs: Arcs) -> Arcs:

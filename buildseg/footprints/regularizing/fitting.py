@@ -15,8 +15,8 @@ from buildseg.footprints.regularizing.edges import (
     fit_moments,
     line_angle,
     number_nodes,
-    segments_of,
     residual,
+    segments_of,
 )
 from buildseg.footprints.regularizing.merging import connect_parallels, merge_edges
 
