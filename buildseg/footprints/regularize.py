@@ -98,13 +98,11 @@ class _Job:
 
     def part_overlaps(self) -> None:
         """Step back towards the contour wherever polygons overlap."""
-        looked_at = np.arange(len(self.result))
-        rings = self._arcs.rings
+        changed = np.arange(len(self.result))
         while True:
-            wrong = ~shapely.is_empty(shapely.coverage_invalid_edges(self.result[looked_at]))
             bad = np.zeros(len(self.result), np.bool_)
-            bad[looked_at[wrong]] = True
-            arcs = np.unique(rings.arc[bad[self._polygon]])
+            bad[self._overlapping(changed)] = True
+            arcs = np.unique(self._arcs.rings.arc[bad[self._polygon]])
             arcs = arcs[self._level[arcs] < UNTOUCHED]
             if not len(arcs):
                 return
@@ -113,8 +111,15 @@ class _Job:
             chosen[self._arcs.group[arcs]] = True
             self.settle(chosen)
             changed = np.flatnonzero(chosen[self._arcs.polygon_group])
-            near = shapely.STRtree(self.result).query(self.result[changed])[1]
-            looked_at = np.unique(np.concatenate([changed, near]))
+
+    def _overlapping(self, changed: Ints) -> Ints:
+        """Find the polygons that overlap another, or whose walls do not match; one of the two was changed."""
+        one, other = shapely.STRtree(self.result).query(self.result[changed], predicate="intersects")
+        one = changed[one]
+        # Of the two tests this one is quick and the other exact: it lets walls and points be shared.
+        near = np.unique(np.concatenate([one[one != other], other[one != other]]))
+        wrong = ~shapely.is_empty(shapely.coverage_invalid_edges(self.result[near]))
+        return np.asarray(near[wrong])
 
     def kept(self) -> Bools:
         """Which polygons have an arc that is not regular."""

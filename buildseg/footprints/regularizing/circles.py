@@ -1,11 +1,9 @@
 """Finds rings that are circles."""
 
-from dataclasses import fields
-
 import numpy as np
 
 from buildseg.footprints.regularizing.arcs import Arcs, Bools, Floats, Ints, owners
-from buildseg.footprints.regularizing.edges import PLAIN, Edges
+from buildseg.footprints.regularizing.edges import PLAIN, Edges, joined
 
 _ROUND = 0.022
 _SAGITTA = 0.04
@@ -67,7 +65,7 @@ def put_circles(edges: Edges, arcs: Arcs, bound: float, allowed: Bools) -> Edges
         return edges
     edges = edges.take(~chosen[edges.arc])
     sides = [_circle(arcs, int(n), center[n], float(radius[n]), bound) for n in np.flatnonzero(chosen)]
-    together = Edges(*(np.concatenate([getattr(side, field.name) for side in sides]) for field in fields(Edges)))
+    together = joined(sides)
     return edges.put(np.searchsorted(edges.arc, together.arc), together)
 
 

@@ -1,5 +1,6 @@
 """Finds the straight edges of arcs and fits a line to each, by the points of the contour that it stands for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -53,6 +54,11 @@ class Edges:
     def begins(self, arcs: int) -> Ints:
         """Where each arc begins in the edges, and the end."""
         return np.searchsorted(self.arc, np.arange(arcs + 1))
+
+
+def joined(parts: Sequence[Edges]) -> Edges:
+    """Edges of several parts, one part after the other."""
+    return Edges(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Edges)))
 
 
 def find_edges(arcs: Arcs, origin: Floats, tolerance: Floats) -> Edges:
@@ -162,9 +168,10 @@ def neighbours(edges: Edges, arcs: Arcs) -> tuple[Ints, Ints]:
     begins = edges.begins(len(arcs.closed))
     count = len(edges.arc)
     before, after = np.arange(count) - 1, np.arange(count) + 1
-    first, last = begins[:-1], begins[1:] - 1
-    before[first] = np.where(arcs.closed, last, -1)
-    after[last] = np.where(arcs.closed, first, -1)
+    there = begins[:-1] < begins[1:]
+    first, last, closed = begins[:-1][there], begins[1:][there] - 1, arcs.closed[there]
+    before[first] = np.where(closed, last, -1)
+    after[last] = np.where(closed, first, -1)
     return before, after
 
 

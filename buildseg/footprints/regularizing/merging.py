@@ -8,18 +8,21 @@ from buildseg.footprints.regularizing.edges import (
     PLAIN,
     SECOND_ACROSS,
     Edges,
+    joined,
     line_angle,
     middle,
     neighbours,
 )
 
 _ROUNDS = 400
+_LONG = 16
+_APART = 4
 _PARALLEL = np.sin(np.radians(20))
 _NEARLY = np.sin(np.radians(9))
 
 
 def merge_edges(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> Edges:
-    """Merge and drop edges, the least loss first, one of each arc at a time.
+    """Merge and drop edges, the least loss first, one of each arc at a time or some that are far apart.
 
     Args:
         edges: With directions.
@@ -30,16 +33,37 @@ def merge_edges(edges: Edges, arcs: Arcs, origin: Floats, slack: Floats) -> Edge
     Returns:
         Fewer edges; rings keep four.
     """
+    finished = []
     for _ in range(_ROUNDS):
         loss, action = _losses(edges, arcs, origin, slack)
-        best = np.full(len(arcs.closed), np.inf)
-        np.minimum.at(best, edges.arc, loss)
-        chosen = np.flatnonzero((loss == best[edges.arc]) & (loss < np.inf))
+        chosen = np.flatnonzero((loss < np.inf) & _least_around(loss, edges, arcs))
+        active = np.zeros(len(arcs.closed), np.bool_)
+        active[edges.arc[chosen]] = True
+        finished.append(edges.take(~active[edges.arc]))
         if not len(chosen):
             break
-        chosen = chosen[np.diff(edges.arc[chosen], prepend=-1) > 0]
         edges = _act(edges, arcs, chosen, action[chosen])
-    return edges
+        edges = edges.take(active[edges.arc])
+    else:
+        finished.append(edges)
+    together = joined(finished)
+    return together.take(np.argsort(together.arc, kind="stable"))
+
+
+def _least_around(loss: Floats, edges: Edges, arcs: Arcs) -> Bools:
+    """Whether an edge's loss is the least of its arc; in long arcs, of the edges that going would change for others."""
+    rank = np.empty(len(loss), np.int64)
+    rank[np.argsort(loss, kind="stable")] = np.arange(len(loss))
+    least = np.full(len(arcs.closed), len(loss))
+    np.minimum.at(least, edges.arc, rank)
+    long = (np.bincount(edges.arc, minlength=len(arcs.closed)) >= _LONG)[edges.arc]
+    local = long.copy()
+    for way in neighbours(edges, arcs):
+        place = way
+        for _ in range(_APART):
+            local &= (place < 0) | (rank <= rank[place])
+            place = np.where(place < 0, -1, way[place])
+    return np.where(long, local, rank == least[edges.arc])
 
 
 _JOIN, _EXTEND, _SPAN, _SHED = range(4)
@@ -72,13 +96,14 @@ def _end_loss(edges: Edges, arcs: Arcs, origin: Floats, limit: Floats) -> Floats
     """How far beside a junction the line of the next edge passes, for short edges at an end of their arc."""
     begins = edges.begins(len(arcs.closed))
     losses = np.full(len(edges.arc), np.inf)
-    long = ~arcs.closed & (np.diff(begins) > 1)
+    long = np.flatnonzero(~arcs.closed & (np.diff(begins) > 1))
     for edge, step, point in ((begins[:-1], 1, arcs.first[:-1]), (begins[1:] - 1, -1, arcs.first[1:] - 1)):
-        ends = np.flatnonzero(long & (edges.length[edge] < 4 * limit[edge]) & (edges.kind[edge] != PLAIN))
-        next_one = edge[ends] + step
-        aside = arcs.points[point[ends]] - origin[ends] - middle(edges.moments[next_one])
-        angle = edges.angle[next_one]
-        losses[edge[ends]] = np.abs(aside[:, 1] * np.cos(angle) - aside[:, 0] * np.sin(angle))
+        last = edge[long]
+        short = (edges.length[last] < 4 * limit[last]) & (edges.kind[last] != PLAIN)
+        ends, last = long[short], last[short]
+        aside = arcs.points[point[ends]] - origin[ends] - middle(edges.moments[last + step])
+        angle = edges.angle[last + step]
+        losses[last] = np.abs(aside[:, 1] * np.cos(angle) - aside[:, 0] * np.sin(angle))
     return losses
 
 
