@@ -134,8 +134,10 @@ def _junctions(name: Ints, first: Ints, shared: Bools) -> Bools:
     along = shared.copy()
     along[first[1:] - 1] = False
     start = np.flatnonzero(along)
-    sides = np.unique(np.sort(np.stack([name[start], name[start + 1]], axis=1), axis=1), axis=0)
-    degree = np.bincount(sides.ravel(), minlength=name.max() + 1)
+    one, other = name[start], name[start + 1]
+    size = name.max() + 1
+    sides = np.unique(np.minimum(one, other) * size + np.maximum(one, other))
+    degree = np.bincount(sides // size, minlength=size) + np.bincount(sides % size, minlength=size)
     return np.asarray(degree[name[shared]] != 2)
 
 
@@ -173,11 +175,9 @@ def _split(first: Ints, junction: Bools) -> tuple[tuple[Ints, Ints, Ints], Ints]
 def _same(name: Ints, arcs: tuple[Ints, Ints, Ints]) -> tuple[Ints, Bools]:
     """A number that pieces along the same points have in common, and whether each runs from lesser names to greater."""
     start, stop, _ = arcs
-    ahead = np.stack([name[start], name[start + 1]], axis=1)
-    back = np.stack([name[stop - 1], name[stop - 2]], axis=1)
-    forward = (ahead[:, 0] < back[:, 0]) | ((ahead[:, 0] == back[:, 0]) & (ahead[:, 1] <= back[:, 1]))
-    sides = np.where(forward[:, None], ahead, back)
-    return np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1), forward
+    size = name.max() + 1
+    ahead, back = name[start] * size + name[start + 1], name[stop - 1] * size + name[stop - 2]
+    return np.unique(np.minimum(ahead, back), return_inverse=True)[1].reshape(-1), ahead <= back
 
 
 def _start_at_corners(arcs: Arcs) -> Arcs:
