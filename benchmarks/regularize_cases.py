@@ -1,10 +1,10 @@
 """What `benchmarks/regularize.py` measures on: true outlines, and contours of probabilities of the same buildings."""
 
 import math
-import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,6 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize, shapes
+from rasterio.windows import Window
 from scipy import ndimage
 
 from buildseg.evaluation.outlines import iou
@@ -151,33 +152,37 @@ def thinned_mask(mask: NDArray[np.bool_], gsd: float) -> NDArray[np.object_]:
     return np.asarray(polygons[kept])
 
 
-def predictions(folder: Path, count: int) -> Case:
-    """What the shipped model sees in validation images: polygons of Banepa, masks of Geneva, cut ones left out.
+def predictions(folder: Path, side: int, count: int) -> Case:
+    """What the shipped model sees in validation images: Banepa with true polygons, Massachusetts with masks of 1 m.
 
     Args:
         folder: Of the data sets.
-        count: How many images of Geneva.
+        side: Pixels of the scenes of Massachusetts that are looked at, from the corner at 400, 400.
+        count: How many of those scenes.
     """
     model = load_model()
     parts = []
     with tempfile.TemporaryDirectory() as scratch:
-        scene, probability_path = Path(scratch) / "scene.tif", Path(scratch) / "probability.tif"
-        chips = [*(folder / "banepa/val/images").glob("*.tif"), *(folder / "geneva/val/images").glob("*.tif")]
-        for image in sorted(chips)[: 8 + count]:
-            in_banepa = image.name.startswith("OAM")
-            truths = _place_banepa(image, scene) if in_banepa else _place_geneva(image, scene)
-            predict(scene, Outputs(None, probability_path, overwrite=True), model)
-            with rasterio.open(probability_path) as dataset:
-                gsd = find_ground(probability_path, dataset, "native").gsd
-                to_pixels = ~dataset.transform
-                samples = dataset.read(1)
-            metric = shapely.transform(
-                truths, lambda points, t=to_pixels, g=gsd: np.column_stack(t @ tuple(points.T)) * g
-            )
-            frame = shapely.box(1, 1, *(np.array(samples.shape[::-1]) * gsd - 1))
-            traced = contours(samples, gsd)
-            parts.append(_paired("", traced, np.arange(len(traced)), metric[shapely.within(metric, frame)], GSD))
+        scene, raster = Path(scratch) / "scene.tif", Path(scratch) / "probability.tif"
+        images = [(_place_banepa, path) for path in sorted((folder / "banepa/val/images").glob("*.tif"))]
+        towns = sorted((folder / "massachusetts/val/images").glob("*.tif"))[1:]
+        images += [(partial(_place_massachusetts, side=side), path) for path in towns[:count]]
+        for place, image in images:
+            truths = place(image, scene)
+            predict(scene, Outputs(None, raster, overwrite=True), model)
+            parts.append(_predicted(raster, truths))
     return _together("(c) predictions", [part for part in parts if len(part.truths)])
+
+
+def _predicted(raster: Path, truths: NDArray[np.object_]) -> Case:
+    """Pair the contours of a probability raster with true outlines in its CRS that lie within it."""
+    with rasterio.open(raster) as dataset:
+        gsd = find_ground(raster, dataset, "native").gsd
+        to_pixels, samples = ~dataset.transform, dataset.read(1)
+    metric = shapely.transform(truths, lambda points: np.column_stack(to_pixels @ tuple(points.T)) * gsd)
+    inside = shapely.within(metric, shapely.box(1, 1, *(np.array(samples.shape[::-1]) * gsd - 1)))
+    traced = contours(samples, gsd)
+    return _paired("", traced, np.arange(len(traced)), metric[inside], GSD)
 
 
 def _place_banepa(image: Path, scene: Path) -> NDArray[np.object_]:
@@ -197,14 +202,17 @@ def _place_banepa(image: Path, scene: Path) -> NDArray[np.object_]:
     return np.asarray(labels.explode().to_numpy())
 
 
-def _place_geneva(image: Path, scene: Path) -> NDArray[np.object_]:
-    shutil.copy(image, scene)
+def _place_massachusetts(image: Path, scene: Path, side: int) -> NDArray[np.object_]:
+    """Copy a square of a scene and outline its mask."""
+    window = Window(400, 400, side, side)
+    with rasterio.open(image) as dataset:
+        pixels, crs, place = dataset.read(window=window), dataset.crs, dataset.window_transform(window)
     with rasterio.open(image.parents[1] / "masks" / image.name) as dataset:
-        mask, transform = dataset.read(1) > 0, dataset.transform
-    outlines = thinned_mask(mask, transform.a)
-    return np.asarray(
-        shapely.transform(outlines, lambda points: np.column_stack(transform @ tuple((points / transform.a).T)))
-    )
+        outlines = thinned_mask(dataset.read(1, window=window) > 0, place.a)
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": crs, "transform": place}
+    with rasterio.open(scene, "w", height=side, width=side, **profile) as dataset:
+        dataset.write(pixels)
+    return np.asarray(shapely.transform(outlines, lambda points: np.column_stack(place @ tuple((points / place.a).T))))
 
 
 def _laid_out(polygons: NDArray[np.object_], rng: np.random.Generator) -> NDArray[np.object_]:

@@ -213,9 +213,8 @@ def assemble(rings: Rings, edge_first: Ints, start: Ints, end: Ints, nodes: Floa
     piece = owners(piece_first)
     step = np.arange(len(piece)) - piece_first[piece]
     forward, arc = rings.forward[piece], rings.arc[piece]
-    node = np.where(
-        forward, start[np.where(forward, edge_first[arc] + step, 0)], end[edge_first[arc + 1] - 1 - step * ~forward]
-    )
+    ahead, back = edge_first[arc] + step, edge_first[arc + 1] - 1 - step
+    node = np.where(forward, start[ahead], end[back])
     ring_first = piece_first[rings.first]
     index, first = spans(ring_first[:-1], ring_first[1:] + 1)
     index[first[1:] - 1] = ring_first[:-1]

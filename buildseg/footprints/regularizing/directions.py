@@ -8,7 +8,7 @@ from buildseg.footprints.regularizing.edges import ALONG, PLAIN, SECOND_ALONG, E
 _RIGHT = np.pi / 2
 _BINS = 90
 _REACH = np.radians(10)
-_WIDEST = np.radians(28)
+_WIDEST = np.radians(40)
 _DIAGONAL = np.radians(3)
 _APART = np.radians(15)
 
