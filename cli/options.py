@@ -8,6 +8,7 @@ import typer
 
 from tiling.errors import OptionError
 
+SHAPE = "Shape of footprints"
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1, ... or mps.")]
 ModelFile = Annotated[
@@ -21,7 +22,10 @@ Core = Annotated[
         help="Probability that a footprint must reach somewhere: leaves out what is nowhere sure.", show_default="any"
     ),
 ]
-MinHole = Annotated[float, typer.Option(metavar="M2", help="Smaller holes are filled, in square metres.")]
+MinHole = Annotated[
+    float,
+    typer.Option(metavar="M2", help="Smaller holes are filled, in square metres.", rich_help_panel=SHAPE),
+]
 MinArea = Annotated[float, typer.Option(metavar="M2", help="Smaller footprints are left out, in square metres.")]
 Simplify = Annotated[
     float | None,
@@ -29,6 +33,30 @@ Simplify = Annotated[
         metavar="M",
         help="Metres an outline may move when it is simplified; 0 keeps every vertex.",
         show_default="half a pixel",
+        rich_help_panel=SHAPE,
+    ),
+]
+Regularize = Annotated[
+    bool,
+    typer.Option(
+        "--regularize", help="Make walls straight and corners right where they nearly are.", rich_help_panel=SHAPE
+    ),
+]
+MaxDeviation = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        help="Metres that a regular outline may be from the contour.",
+        show_default="three pixels",
+        rich_help_panel=SHAPE,
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Tell buildings that touch apart: auto (along boundaries, where the model learnt them), boundary, "
+        "distance (at necks, without the model's help) or none.",
+        rich_help_panel=SHAPE,
     ),
 ]
 OutputCrs = Annotated[str, typer.Option("--crs", help="wgs84 (longitude, latitude), native (the scene's) or EPSG:n.")]

@@ -9,11 +9,14 @@ from .options import (
     Bands,
     Core,
     Device,
+    MaxDeviation,
     MinArea,
     MinHole,
     OutputCrs,
     Overwrite,
+    Regularize,
     Simplify,
+    Split,
     Threshold,
     parse_bands,
     parse_factors,
@@ -62,6 +65,9 @@ def predict(
     core: Core = None,
     min_hole: MinHole = 0.0,
     simplify: Simplify = None,
+    regularize: Regularize = False,
+    max_deviation: MaxDeviation = None,
+    split: Split = "auto",
     crs: OutputCrs = "wgs84",
     extension: Annotated[str, typer.Option("--format", help="Format of files in a folder: geojson, gpkg, ...")] = (
         "geojson"
@@ -147,7 +153,7 @@ def predict(
     Another: buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson
     """
     from buildseg.area_of_interest import AreaOfInterest
-    from buildseg.footprints import ShapeOptions, VectorizeOptions
+    from buildseg.footprints import ShapeOptions, SplitOptions, VectorizeOptions
     from buildseg.model_file import load_model
     from buildseg.prediction.conform import InputOptions
     from buildseg.prediction.estimate import estimate_scenes
@@ -165,7 +171,8 @@ def predict(
         input=InputOptions(bands=parse_bands(bands), nodata=nodata),
         machine=Machine(device, precision, batch_size, compile_network),
     )
-    polygons = VectorizeOptions(threshold, core, min_area, ShapeOptions(simplify, min_hole), crs)
+    shape = ShapeOptions(simplify, min_hole, regularize, max_deviation, SplitOptions(split))
+    polygons = VectorizeOptions(threshold, core, min_area, shape, crs)
     placement = Placement(dask, workers, parse_list(devices))
     area = AreaOfInterest.read(aoi) if aoi else None
     sources = find_scenes(scenes)

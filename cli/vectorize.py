@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from .options import Core, MinArea, MinHole, OutputCrs, Overwrite, Simplify, Threshold
+from .options import (
+    Core,
+    MaxDeviation,
+    MinArea,
+    MinHole,
+    OutputCrs,
+    Overwrite,
+    Regularize,
+    Simplify,
+    Split,
+    Threshold,
+)
 from .progress import show_progress
 
 
@@ -20,6 +31,9 @@ def vectorize(
     core: Core = None,
     min_hole: MinHole = 0.0,
     simplify: Simplify = None,
+    regularize: Regularize = False,
+    max_deviation: MaxDeviation = None,
+    split: Split = "auto",
     crs: OutputCrs = "wgs84",
     overwrite: Overwrite = False,
 ) -> None:
@@ -27,13 +41,22 @@ def vectorize(
 
     Example: buildseg vectorize probability.tif --out buildings.gpkg --threshold 0.6
     """
-    from buildseg.footprints import ShapeOptions, VectorizeOptions, check_format, files_of, vectorized, write_footprints
+    from buildseg.footprints import (
+        ShapeOptions,
+        SplitOptions,
+        VectorizeOptions,
+        check_format,
+        files_of,
+        vectorized,
+        write_footprints,
+    )
     from tiling.output import check_writable
 
     check_format(out, crs)
     for file in files_of(out):
         check_writable(file, overwrite=overwrite)
-    options = VectorizeOptions(threshold, core, min_area, ShapeOptions(simplify, min_hole), crs)
+    shape = ShapeOptions(simplify, min_hole, regularize, max_deviation, SplitOptions(split))
+    options = VectorizeOptions(threshold, core, min_area, shape, crs)
     with vectorized(raster, options, track=show_progress) as footprints:
         write_footprints(footprints, out, overwrite=overwrite)
     typer.echo(f"{out}: {footprints.count} buildings at threshold {threshold:g}")

@@ -7,6 +7,7 @@ that the target's extension names.
 from buildseg.footprints.merge import merge_footprints
 from buildseg.footprints.read import FootprintFile
 from buildseg.footprints.shaping import ShapeOptions
+from buildseg.footprints.split import SplitOptions
 from buildseg.footprints.stream import FootprintStream, InMemory
 from buildseg.footprints.style import write_raster_style
 from buildseg.footprints.vectorize import VectorizeOptions, vectorize, vectorized
@@ -17,6 +18,7 @@ __all__ = [
     "FootprintStream",
     "InMemory",
     "ShapeOptions",
+    "SplitOptions",
     "VectorizeOptions",
     "check_format",
     "files_of",

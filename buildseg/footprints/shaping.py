@@ -1,7 +1,7 @@
-"""Gives contours their shape: in metres, without small holes, simplified."""
+"""Gives contours their shape: parted, in metres, without small holes, simplified or regular."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from buildseg.footprints.contours import Contours, concatenate
 from buildseg.footprints.ground import Ground
-from buildseg.footprints.simplify import simplify
+from buildseg.footprints.parting import Parter
+from buildseg.footprints.regularize import RegularizeOptions, regularize
+from buildseg.footprints.simplify import simplify_groups
+from buildseg.footprints.split import SplitOptions
 from tiling.errors import OptionError
 
 
@@ -45,8 +48,12 @@ class ShapeOptions:
     """What shape footprints are given.
 
     Attributes:
-        simplify: Metres that an outline may move to save vertices; None takes half a pixel, 0 keeps all.
+        simplify: Metres that an outline may move to save vertices; None takes half a pixel, 0 keeps all. Regular
+            outlines are not simplified.
         min_hole: Square metres below which a hole is filled, unless a footprint stands in it; 0 fills none.
+        regularize: Whether walls are made straight and corners right where they nearly are.
+        max_deviation: Metres that a regular outline may be from the contour; None takes three pixels.
+        split: How buildings that touch are told apart.
 
     Raises:
         OptionError: A value is out of its range.
@@ -54,12 +61,19 @@ class ShapeOptions:
 
     simplify: float | None = None
     min_hole: float = 0.0
+    regularize: bool = False
+    max_deviation: float | None = None
+    split: SplitOptions = field(default_factory=SplitOptions)
 
     def __post_init__(self) -> None:
         if self.simplify is not None and not 0 <= self.simplify < np.inf:
             raise OptionError(f"--simplify {self.simplify:g} is no length in metres; give 0 or more")
         if not 0 <= self.min_hole < np.inf:
             raise OptionError(f"--min-hole {self.min_hole:g} is no area in square metres; give 0 or more")
+        if self.max_deviation is not None:
+            RegularizeOptions(self.max_deviation)
+            if not self.regularize:
+                raise OptionError("--max-deviation is the bound of --regularize; give both, or neither")
 
 
 class Shaper:
@@ -68,20 +82,25 @@ class Shaper:
     Args:
         ground: Where they are.
         options: How.
+        parter: What parts those that are several buildings.
     """
 
-    untouched = "contour"
-    """The status of a footprint that is its contour."""
-
-    def __init__(self, ground: Ground, options: ShapeOptions) -> None:
+    def __init__(self, ground: Ground, options: ShapeOptions, parter: Parter) -> None:
         self._ground = ground
+        self._parter = parter
         self._min_hole = options.min_hole
         self._tolerance = min(ground.gsd) / 2 if options.simplify is None else options.simplify
+        self._regular = RegularizeOptions(options.max_deviation or 3 * max(ground.gsd)) if options.regularize else None
 
     @property
     def reach(self) -> float:
         """Metres that an outline may move."""
-        return self._tolerance
+        return self._regular.max_deviation if self._regular else self._tolerance
+
+    @property
+    def untouched(self) -> str:
+        """The status of a footprint that is its contour."""
+        return "kept" if self._regular else "contour"
 
     def shape(self, contours: Contours) -> Shaped:
         """Shape contours.
@@ -90,17 +109,19 @@ class Shaper:
             contours: Those that begin in one band of rows, in any order.
 
         Returns:
-            As many shapes.
+            As many shapes, or more where contours are parted.
         """
         # The same polygon may come with another first vertex from other blocks, and simplifying keeps the first.
-        polygons = shapely.normalize(contours.polygons)
-        contours = Contours(polygons, *contours.sums)
-        plain = self._ground.measure(polygons)
-        shape = _without_small_holes(plain, self._min_hole)
-        if self._tolerance:
-            shape = simplify(shape, self._tolerance)
+        whole = Contours(shapely.normalize(contours.polygons), *contours.sums)
+        contours, group = self._parter.part(whole)
+        plain = self._ground.measure(contours.polygons)
+        shape = _without_small_holes(plain, group, self._min_hole)
         status = np.full(len(plain), self.untouched, np.object_)
-        return Shaped(contours, plain, shape, status, np.arange(len(plain)))
+        if self._regular:
+            shape, status = regularize(shape, group, self._regular)
+        elif self._tolerance:
+            shape = simplify_groups(shape, group, self._tolerance)
+        return Shaped(contours, plain, shape, status, group)
 
 
 def join_shaped(shaped: Sequence[Shaped]) -> Shaped:
@@ -115,10 +136,15 @@ def join_shaped(shaped: Sequence[Shaped]) -> Shaped:
     )
 
 
-def _without_small_holes(polygons: NDArray[np.object_], smallest: float) -> NDArray[np.object_]:
-    """Fill holes of less than some square metres."""
+def _without_small_holes(
+    polygons: NDArray[np.object_], group: NDArray[np.int64], smallest: float
+) -> NDArray[np.object_]:
+    """Fill holes of less than some square metres; not of parts, since other parts may stand in them."""
     filled = polygons.copy()
-    for index in np.flatnonzero(shapely.get_num_interior_rings(polygons) if smallest else []):
+    if not smallest or not len(polygons):
+        return filled
+    alone = np.bincount(group)[group] == 1
+    for index in np.flatnonzero(alone & (shapely.get_num_interior_rings(polygons) > 0)):
         holes = shapely.polygons(shapely.get_rings(polygons[index])[1:])
         large = holes[shapely.area(holes) >= smallest]
         filled[index] = shapely.polygons(

@@ -32,6 +32,30 @@ def simplify(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.obje
     return simple
 
 
+def simplify_groups(polygons: NDArray[np.object_], groups: NDArray[np.int64], tolerance: float) -> NDArray[np.object_]:
+    """Simplify polygons so that walls that are shared stay shared.
+
+    Args:
+        polygons: Valid polygons, shape (n,).
+        groups: Those with the same number share walls, shape (n,).
+        tolerance: In the polygons' unit, above 0: for a polygon alone the distance of `simplify`, for several the
+            root of the area of the triangles that are cut off (Visvalingam and Whyatt 1993).
+
+    Returns:
+        As many valid polygons.
+    """
+    _, number, size = np.unique(groups, return_inverse=True, return_counts=True)
+    alone = size[number] == 1
+    simple = polygons.copy()
+    simple[alone] = simplify(polygons[alone], tolerance)
+    for group in np.flatnonzero(size > 1):
+        members = number == group
+        thin = shapely.coverage_simplify(polygons[members], tolerance)
+        if shapely.is_valid(thin).all() and shapely.coverage_is_valid(thin):
+            simple[members] = thin
+    return simple
+
+
 def _thin(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
     """Thin all rings; those that would shrink to a line stay as they are."""
     _, points, (rings, shells) = shapely.to_ragged_array(polygons)

@@ -43,7 +43,7 @@ class SplitOptions:
         OptionError: The method is unknown, or a value is out of range.
     """
 
-    method: Method = "auto"
+    method: str = "auto"
     min_part: float = 40.0
 
     def __post_init__(self) -> None:

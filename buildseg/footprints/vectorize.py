@@ -14,12 +14,14 @@ import pandas as pd
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from buildseg.footprints.bands import ContourBands
 from buildseg.footprints.contours import FULL, Contours, contour_level, trace
 from buildseg.footprints.finishing import Finisher
-from buildseg.footprints.ground import Ground, find_ground
+from buildseg.footprints.ground import find_ground
 from buildseg.footprints.joining import Joiner
+from buildseg.footprints.parting import Parter
 from buildseg.footprints.raster import cut_blocks, limited_cache, opened_probability, read_block
 from buildseg.footprints.shaping import ShapeOptions, Shaper
 from buildseg.footprints.tables import FootprintTables
@@ -76,7 +78,7 @@ class Vectorizer:
     waits is on disk where it is much, so memory grows with the raster's width at most.
 
     Args:
-        ground: Where the raster lies.
+        dataset: The raster, from `opened_probability`; it is read while footprints are finished.
         blocks: From `cut_blocks`.
         options: Threshold, filters, shape and CRS.
         folder: An empty one, for what does not stay in memory; it must be there as long as the tables are.
@@ -85,7 +87,7 @@ class Vectorizer:
 
     def __init__(
         self,
-        ground: Ground,
+        dataset: DatasetReader,
         blocks: Sequence[Block],
         options: VectorizeOptions,
         folder: Path,
@@ -98,7 +100,9 @@ class Vectorizer:
         self._across = sum(block.row == blocks[0].row for block in blocks)
         self._added = 0
         self._bands = ContourBands(folder)
-        self._finisher = Finisher(self._bands, Shaper(ground, options.shape), ground, options.min_area)
+        ground = find_ground(Path(dataset.name), dataset, options.crs)
+        shaper = Shaper(ground, options.shape, Parter(dataset, options.shape.split, self.level))
+        self._finisher = Finisher(self._bands, shaper, ground, options.min_area)
         self._tables = FootprintTables(folder, ground.target)
         self._tables.add(self._finisher.nothing())
 
@@ -157,7 +161,7 @@ def vectorized(raster: Path, options: VectorizeOptions, *, track: Track = silent
     """
     with limited_cache(), opened_probability(raster) as dataset, tempfile.TemporaryDirectory() as folder:
         blocks = cut_blocks(dataset.height, dataset.width, options.block)
-        vectorizer = Vectorizer(find_ground(raster, dataset, options.crs), blocks, options, Path(folder))
+        vectorizer = Vectorizer(dataset, blocks, options, Path(folder))
 
         def traced(samples: NDArray[np.uint8], block: Block) -> tuple[Block, Contours, NDArray[np.bool_]]:
             return block, *trace(samples, vectorizer.level, block.row, block.col)

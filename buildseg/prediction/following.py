@@ -11,7 +11,6 @@ import shapely
 
 from buildseg.footprints import VectorizeOptions
 from buildseg.footprints.contours import trace
-from buildseg.footprints.ground import find_ground
 from buildseg.footprints.raster import cut_blocks, opened_probability, read_block
 from buildseg.footprints.tables import FootprintTables
 from buildseg.footprints.vectorize import Vectorizer
@@ -41,8 +40,7 @@ class FootprintFollower:
         own = shapely.from_wkb(shapely.to_wkb(clip))
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="buildseg-")))
         pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
-        ground = find_ground(raster, self._dataset, options.crs)
-        self._vectorizer = Vectorizer(ground, pieces, options, folder, own)
+        self._vectorizer = Vectorizer(self._dataset, pieces, options, folder, own)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
         self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}

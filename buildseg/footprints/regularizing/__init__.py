@@ -1,0 +1,1 @@
+"""The steps of `buildseg.footprints.regularize`: arcs, edges, directions, merging, circles, corners."""
