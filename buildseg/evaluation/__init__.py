@@ -1,0 +1,1 @@
+"""How good footprints, probabilities and models are, measured against labels."""
