@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 
 from tiling.errors import BuildsegError
 
+from .evaluate import evaluate
 from .explain import explain
 from .info import info
 from .models import models
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, explain, info, models):
+for command in (tile, train, predict, vectorize, evaluate, explain, info, models):
     app.command()(command)
 
 

@@ -12,6 +12,7 @@ It stands in the lowest layer so that every layer can raise from it::
     ├── ProbabilityError (ValueError)          15   a raster that is no probability raster
     ├── WeightsError (RuntimeError)            16   pretrained encoder weights that cannot be had
     ├── TrainingError (RuntimeError)           17   training that cannot go on
+    ├── ScoreError (RuntimeError)              18   a score that fails what was asked of it
     └── OutputError (OSError)                  20   the output: exists, folder missing, read-only
 
 Each message says what is wrong, where, and what to do about it. The command line prints it in one
@@ -83,6 +84,12 @@ class TrainingError(BuildsegError, RuntimeError):
     """Training cannot start or go on."""
 
     exit_code = 17
+
+
+class ScoreError(BuildsegError, RuntimeError):
+    """A score is not as good as it has to be."""
+
+    exit_code = 18
 
 
 class OutputError(BuildsegError, OSError):

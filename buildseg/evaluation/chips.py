@@ -1,0 +1,56 @@
+"""Validation chips, and the model that looks at them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from buildseg.chip_file import ChipFile
+from buildseg.classes import IGNORE
+from buildseg.model_file import Model
+from buildseg.networks.output import building_probability
+from buildseg.probability import encode
+from buildseg.training.dataset import WholeChips
+
+_APART = 1000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chips:
+    """Validation chips and the model that looks at them.
+
+    Attributes:
+        files: The chips.
+        model: The model.
+        device: Where it runs.
+    """
+
+    files: Sequence[ChipFile]
+    model: Model
+    device: torch.device
+
+    def predict(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Look at a chip, at the model's resolution.
+
+        Args:
+            index: Of the chip.
+
+        Returns:
+            Stored probabilities, 255 where the chip holds nothing, and target, both of shape (rows, cols).
+        """
+        image, target = WholeChips(self.files, self.model.card.contract)[index]
+        with torch.inference_mode():
+            probability = building_probability(self.model.network(image[None].to(self.device)))[0].cpu()
+        return encode(probability, target != IGNORE).numpy(), target.numpy()
+
+    def gsd(self, index: int, rows: int) -> float:
+        """Give the metres per pixel of a chip that has so many rows when it is looked at; 1 if nobody knows."""
+        chip = self.files[index]
+        return chip.gsd * chip.shape[0] / rows if chip.gsd else self.model.card.contract.gsd or 1.0
+
+    def origin(self, index: int) -> tuple[float, float]:
+        """Give the place of a chip's corner among the others, in metres: all lie in a row, far apart."""
+        widest = max(max(chip.shape) * (chip.gsd or 1.0) for chip in self.files)
+        return index * (widest + _APART), 0.0
