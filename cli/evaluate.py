@@ -42,9 +42,7 @@ def evaluate(
         Path | None,
         typer.Option(help="The scene: only its valid pixels count, and the report shows it.", rich_help_panel=GROUND),
     ] = None,
-    aoi: Annotated[
-        Path | None, typer.Option(help="Polygons: compare only there.", rich_help_panel=GROUND)
-    ] = None,
+    aoi: Annotated[Path | None, typer.Option(help="Polygons: compare only there.", rich_help_panel=GROUND)] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of the prediction, if it has several.")] = None,
     truth_layer: Annotated[str | None, typer.Option(help="Layer of the truth, if it has several.")] = None,
     where: Annotated[
@@ -55,9 +53,7 @@ def evaluate(
     ] = "confidence",
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
-    boundary: Annotated[
-        float, typer.Option(metavar="METRES", help="How near the outline boundary IoU looks.")
-    ] = 1.0,
+    boundary: Annotated[float, typer.Option(metavar="METRES", help="How near the outline boundary IoU looks.")] = 1.0,
     gsd: Annotated[
         float | None,
         typer.Option(
@@ -101,7 +97,9 @@ def evaluate(
     fail_over: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=NUMBER", help="Exit with 18 if one is higher: polis_m=1.5. Repeatable.", rich_help_panel=LIMITS
+            metavar="NAME=NUMBER",
+            help="Exit with 18 if one is higher: polis_m=1.5. Repeatable.",
+            rich_help_panel=LIMITS,
         ),
     ] = None,
     device: Device = "auto",
@@ -116,12 +114,15 @@ def evaluate(
 
     Another: buildseg evaluate --model best.safetensors --tiles ./tiles --fail-under iou=0.7
     """
+    from buildseg.evaluation.errors_layer import check_errors_file, write_errors
     from buildseg.evaluation.options import EvaluateOptions
-    from buildseg.evaluation.result import Evaluation, check_limits, read_limits, write_json
+    from buildseg.evaluation.result import check_limits, read_limits, write_json
     from tiling.output import check_writable
 
     under, over = read_limits(fail_under or [], "--fail-under"), read_limits(fail_over or [], "--fail-over")
     options = EvaluateOptions(threshold, min_area, boundary, gsd, block, seed)
+    if errors:
+        check_errors_file(errors)
     for target in (report, errors, json_file):
         if target:
             check_writable(target, overwrite=overwrite)
@@ -146,9 +147,15 @@ def evaluate(
         ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
         what = Prediction(prediction, layer, confidence)
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)
-    _show(evaluation)
+    if report:
+        from buildseg.evaluation.report import write_report
+
+        write_report(evaluation, report, overwrite=overwrite)
+    if errors:
+        write_errors(evaluation, errors, overwrite=overwrite)
     if json_file:
         write_json(evaluation, json_file, overwrite=overwrite)
+    _show(evaluation)
     check_limits(evaluation.scores, under, over)
 
 

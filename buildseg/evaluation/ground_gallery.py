@@ -52,19 +52,19 @@ class GroundGallery:
             return [self._plain(_said(area), square) for square, area in worst_squares(self.objects, _PLAIN, number)]
         with Scene(self.image) as scene:
             side = min(max(_PIXELS * math.sqrt(scene.gsd[0] * scene.gsd[1]), _METRES[0]), _METRES[1])
-            views = [self._square(scene, *each) for each in worst_squares(self.objects, side, number)]
-            return [view for view in views if view is not None]
+            return [self._square(scene, *each) for each in worst_squares(self.objects, side, number)]
 
     def _plain(self, title: str, square: shapely.Polygon) -> View:
         left, bottom, right, top = square.bounds
         return View(title, None, (left, right, bottom, top), *cut_view(self.objects, square))
 
-    def _square(self, scene: Scene, square: shapely.Polygon, area: float) -> View | None:
+    def _square(self, scene: Scene, square: shapely.Polygon, area: float) -> View:
         left, top, right, bottom = self._grid(scene).to_pixels(square).bounds
-        row, col = max(0, math.floor(top)), max(0, math.floor(left))
-        rows, cols = min(math.ceil(bottom), scene.height) - row, min(math.ceil(right), scene.width) - col
-        if rows < 1 or cols < 1:
-            return None
+        rows, cols = min(math.ceil(bottom - top), scene.height), min(math.ceil(right - left), scene.width)
+        row, col = (
+            min(max(0, math.floor(first)), whole - part)
+            for first, part, whole in ((top, rows, scene.height), (left, cols, scene.width))
+        )
         picture = _viewable(*scene.read_region(row, col, rows, cols))
         return self._over(scene, _said(area), picture, (row, col, rows, cols))
 
@@ -86,9 +86,11 @@ def _said(area: float) -> str:
 
 
 def _viewable(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Make a picture: the first three bands or the first, stretched to their 2nd and 98th percentile."""
+    """Make a picture: 8-bit colours as they are, else the first bands stretched to their 2nd and 98th percentile."""
     shown = (pixels[:3] if len(pixels) >= 3 else pixels[[0, 0, 0]]).astype(np.float32)
-    if valid.any():
+    if pixels.dtype == np.uint8 and len(pixels) >= 3:
+        shown /= 255
+    elif valid.any():
         low, high = np.percentile(shown[:, valid], (2, 98))
         shown = np.clip((shown - low) / max(float(high - low), 1e-6), 0, 1)
     shown[:, ~valid] = 0.5

@@ -61,7 +61,7 @@ def evaluate_model(
         "boundary_m": options.boundary,
         "threshold": options.threshold,
     }
-    return Evaluation(score(tallies, objects, options.seed), objects, about, ChipGallery(chips, objects, tallies), None)
+    return Evaluation(score(tallies, objects, options.seed), objects, about, ChipGallery(chips, objects, tallies))
 
 
 def _compare(chips: Chips, options: EvaluateOptions, track: Track) -> tuple[PixelTallies, Objects]:

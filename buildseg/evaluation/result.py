@@ -29,13 +29,15 @@ class Evaluation:
         about: What was compared, where and how, as JSON values by name.
         gallery: Pictures of it.
         metric: The projection that buildings are in; None for chips, which have no place.
+        crs: The CRS of the truth; None for chips.
     """
 
     scores: Scores
     objects: Objects
     about: Mapping[str, Any]
     gallery: Gallery
-    metric: pyproj.CRS | None
+    metric: pyproj.CRS | None = None
+    crs: pyproj.CRS | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values, under keys that do not change."""

@@ -94,7 +94,9 @@ def evaluate(
         "threshold": options.threshold if prediction.is_raster else None,
     }
     gallery = GroundGallery(objects, setting.grid.metric, setting.area, where.image or raster)
-    return Evaluation(score(tallies, objects, options.seed), objects, about, gallery, setting.grid.metric)
+    return Evaluation(
+        score(tallies, objects, options.seed), objects, about, gallery, setting.grid.metric, truth.frame.crs
+    )
 
 
 def _read(prediction: Prediction) -> geopandas.GeoDataFrame:
