@@ -1,19 +1,21 @@
 """Counts pixels over ground of any size, piece by piece."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import rasterize
 
 from buildseg.evaluation.outlines import Polygons
 from buildseg.evaluation.pixels import Mask, count_boundary, count_levels, count_pixels
-from buildseg.evaluation.place import MeasuringGrid
+from buildseg.evaluation.place import MeasuringGrid, areal
 from buildseg.evaluation.scores import PixelTallies
 from buildseg.progress import Track, silent
-from tiling import Block, rasterize_labels
+from tiling import Block
 
 
 class Surface(NamedTuple):
@@ -125,7 +127,7 @@ class Counter:
         square = shapely.box(block.col, block.row, block.col + block.cols, block.row + block.rows)
         if shapely.contains(self._sides.area, square):
             return np.ones((block.rows, block.cols), np.bool_)
-        return _burn([shapely.intersection(self._sides.area, square)], block)
+        return _burn(areal(np.array([shapely.intersection(self._sides.area, square)])), block)
 
 
 class _Drawn:
@@ -159,6 +161,20 @@ class _Drawn:
         self.blocks[here] = block
 
 
-def _burn(polygons: Polygons | list[shapely.Geometry], block: Block) -> Mask:
-    mask = rasterize_labels(polygons, (block.rows, block.cols), Affine.translation(block.col, block.row))
-    return mask > 0
+def _burn(polygons: Polygons, block: Block) -> Mask:
+    """Draw polygons: a pixel is building where its centre lies in one."""
+    burnt = np.zeros((block.rows, block.cols), np.uint8)
+    if shapes := _as_geojson(polygons):
+        rasterize(shapes, out=burnt, transform=Affine.translation(block.col, block.row))
+    return burnt.view(np.bool_)
+
+
+def _as_geojson(polygons: Polygons) -> list[dict[str, object]]:
+    """What rasterio burns; shapely's own conversion takes ten times as long."""
+    parts = shapely.get_parts(polygons)
+    if not len(parts):
+        return []
+    _, points, (rings, shells) = shapely.to_ragged_array(parts)
+    corners, cuts = points.tolist(), rings.tolist()
+    lines = [corners[a:b] for a, b in pairwise(cuts)]
+    return [{"type": "Polygon", "coordinates": lines[a:b]} for a, b in pairwise(shells.tolist())]

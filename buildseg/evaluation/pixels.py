@@ -18,9 +18,10 @@ def count_pixels(truth: Mask, found: Mask, valid: Mask) -> NDArray[np.int64]:
     Returns:
         The four numbers.
     """
-    kinds = (2 * truth.astype(np.uint8) + found)[valid]
-    rest, false, missed, hit = np.bincount(kinds, minlength=4)
-    return np.array([hit, false, missed, rest])
+    truth, found = truth & valid, found & valid
+    hit = np.count_nonzero(truth & found)
+    false, missed = np.count_nonzero(found) - hit, np.count_nonzero(truth) - hit
+    return np.array([hit, false, missed, np.count_nonzero(valid) - hit - false - missed])
 
 
 def count_boundary(truth: Mask, found: Mask, distance: int, inner: tuple[slice, slice]) -> NDArray[np.int64]:

@@ -75,7 +75,8 @@ def _head(evaluation: Evaluation, name: str) -> str:
     about = evaluation.about
     return (
         f'<h1>How good is {escape(name)}?</h1>\n<p class="soft">'
-        f'Compared with {escape(Path(str(about["truth"])).name)}, on {escape(str(about["area"]))}.</p>\n<div class="keys">{"".join(tiles)}</div>\n'
+        f"Compared with {escape(Path(str(about['truth'])).name)}, on "
+        f'{escape(str(about["area"]))}.</p>\n<div class="keys">{"".join(tiles)}</div>\n'
     )
 
 
