@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from buildseg.chip_file import ChipFile
-from buildseg.classes import IGNORE
 from buildseg.model_file import Model
 from buildseg.networks.output import building_probability
-from buildseg.probability import encode
 from buildseg.training.dataset import WholeChips
 
 _APART = 1000.0
@@ -31,19 +30,19 @@ class Chips:
     model: Model
     device: torch.device
 
-    def predict(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def predict(self, index: int) -> tuple[Tensor, NDArray[np.uint8]]:
         """Look at a chip, at the model's resolution.
 
         Args:
             index: Of the chip.
 
         Returns:
-            Stored probabilities, 255 where the chip holds nothing, and target, both of shape (rows, cols).
+            Probability of building, float32, and target, both of shape (rows, cols).
         """
         image, target = WholeChips(self.files, self.model.card.contract)[index]
         with torch.inference_mode():
             probability = building_probability(self.model.network(image[None].to(self.device)))[0].cpu()
-        return encode(probability, target != IGNORE).numpy(), target.numpy()
+        return probability, target.numpy()
 
     def gsd(self, index: int, rows: int) -> float:
         """Give the metres per pixel of a chip that has so many rows when it is looked at; 1 if nobody knows."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+import torch
 from numpy.typing import NDArray
 
 from buildseg.classes import BUILDING, IGNORE
@@ -21,6 +22,7 @@ from buildseg.evaluation.scores import PixelTallies, score
 from buildseg.footprints.contours import NODATA, contour_level, trace
 from buildseg.footprints.ground import simplify
 from buildseg.model_file import load_model
+from buildseg.probability import encode
 from buildseg.progress import Track, silent
 from buildseg.tiles import open_tiles
 from tiling.errors import TilesError
@@ -71,9 +73,11 @@ def _compare(chips: Chips, options: EvaluateOptions, track: Track) -> tuple[Pixe
     found, truth = _Buildings(options.min_area), _Buildings(options.min_area)
     level = contour_level(options.threshold)
     for index in track(range(number), "comparing", number):
-        stored, target = chips.predict(index)
+        probability, target = chips.predict(index)
         valid, true = target != IGNORE, target == BUILDING
-        hit = (stored > level) & valid
+        # Not by stored values, which are rounded: the scores are to be those that training logs.
+        hit = (probability.numpy() >= options.threshold) & valid
+        stored = encode(probability, torch.from_numpy(valid)).numpy()
         gsd = chips.gsd(index, len(target))
         whole = (slice(None), slice(None))
         pixels[index] = count_pixels(true, hit, valid)
