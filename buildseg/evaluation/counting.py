@@ -172,6 +172,7 @@ def _burn(polygons: Polygons, block: Block) -> Mask:
 def _as_geojson(polygons: Polygons) -> list[dict[str, object]]:
     """What rasterio burns; shapely's own conversion takes ten times as long."""
     parts = shapely.get_parts(polygons)
+    parts = parts[~shapely.is_empty(parts)]
     if not len(parts):
         return []
     _, points, (rings, shells) = shapely.to_ragged_array(parts)
