@@ -19,12 +19,14 @@ def read_footprints(path: Path, layer: str | None = None, confidence: str = "con
         confidence: Name of the attribute that says how sure each is, 0 to 1.
 
     Returns:
-        Polygons, and their ``confidence`` where the file knows it.
+        Polygons, and their ``confidence`` where the file knows it or holds none.
 
     Raises:
         LabelError: The file cannot be read, has no CRS or holds no polygons, or the confidences are none.
     """
     frame = read_labels(path, layer, keep=[confidence], may_be_empty=True).frame
+    if frame.empty:
+        return frame.assign(confidence=0.0)
     if confidence not in frame:
         return frame
     known = pd.to_numeric(frame[confidence], errors="coerce").to_numpy(np.float64)
