@@ -1,7 +1,8 @@
 """`buildseg evaluate`: how good a prediction or a model is."""
 
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -24,7 +25,7 @@ def evaluate(
     prediction: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PREDICTION]", help="Footprints in any vector format, or a probability raster (predict -p)."
+            metavar="PREDICTION", help="Footprints in any vector format, or a probability raster (predict -p)."
         ),
     ] = None,
     truth: Annotated[
@@ -114,18 +115,13 @@ def evaluate(
 
     Another: buildseg evaluate --model best.safetensors --tiles ./tiles --fail-under iou=0.7
     """
-    from buildseg.evaluation.errors_layer import check_errors_file, write_errors
     from buildseg.evaluation.options import EvaluateOptions
-    from buildseg.evaluation.result import check_limits, read_limits, write_json
-    from tiling.output import check_writable
+    from buildseg.evaluation.result import check_limits, read_limits
 
     under, over = read_limits(fail_under or [], "--fail-under"), read_limits(fail_over or [], "--fail-over")
     options = EvaluateOptions(threshold, min_area, boundary, gsd, block, seed)
-    if errors:
-        check_errors_file(errors)
-    for target in (report, errors, json_file):
-        if target:
-            check_writable(target, overwrite=overwrite)
+    outputs = _Outputs(report, errors, json_file, overwrite)
+    outputs.check()
     if tiles:
         from buildseg.evaluation.model_run import evaluate_model
 
@@ -147,38 +143,60 @@ def evaluate(
         ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
         what = Prediction(prediction, layer, confidence)
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)
-    if report:
-        from buildseg.evaluation.report import write_report
-
-        write_report(evaluation, report, overwrite=overwrite)
-    if errors:
-        write_errors(evaluation, errors, overwrite=overwrite)
-    if json_file:
-        write_json(evaluation, json_file, overwrite=overwrite)
+    outputs.write(evaluation)
     _show(evaluation)
     check_limits(evaluation.scores, under, over)
 
 
+class _Outputs(NamedTuple):
+    """The files that are asked for."""
+
+    report: Path | None
+    errors: Path | None
+    scores: Path | None
+    overwrite: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be written, before any work is done for it."""
+        from buildseg.evaluation.errors_layer import check_errors_file
+        from tiling.output import check_writable
+
+        if self.errors:
+            check_errors_file(self.errors)
+        for target in (self.report, self.errors, self.scores):
+            if target:
+                check_writable(target, overwrite=self.overwrite)
+
+    def write(self, evaluation: "Evaluation") -> None:
+        """Write them all."""
+        from buildseg.evaluation.errors_layer import write_errors
+        from buildseg.evaluation.report import write_report
+        from buildseg.evaluation.result import write_json
+
+        for target, write in ((self.report, write_report), (self.errors, write_errors), (self.scores, write_json)):
+            if target:
+                write(evaluation, target, overwrite=self.overwrite)
+
+
 def _show(evaluation: "Evaluation") -> None:
-    """Print the table, drawn on a terminal and plain elsewhere."""
+    """Print the tables, drawn on a terminal and plain elsewhere."""
     from buildseg.evaluation.table import SIZE_HEADER, score_rows, size_rows
 
     about = evaluation.about
-    typer.echo(f"{about['prediction']} against {about['truth']}, on {about['area']}")
-    rows = score_rows(evaluation.scores)
-    sizes = size_rows(evaluation.scores)
     console = Console()
+    rows, sizes = score_rows(evaluation.scores), size_rows(evaluation.scores)
+    typer.echo(f"{about['prediction']} against {about['truth']}, on {about['area']}")
     if not console.is_terminal:
         for group, label, value, interval in rows:
             typer.echo(f"{group:<14}{label:<28}{value:>16}  {interval}".rstrip())
-        for row in (SIZE_HEADER, *sizes):
-            typer.echo("  ".join(f"{cell:>14}" for cell in row))
+        for size in (SIZE_HEADER, *sizes):
+            typer.echo("  ".join(f"{cell:>14}" for cell in size))
         return
-    table = Table("", "score", "value", "95% interval", box=None, header_style="dim")
-    last = ""
-    for group, label, value, interval in rows:
-        if group != last and last:
-            table.add_section()
-        table.add_row(group if group != last else "", label, value, interval)
-        last = group
-    console.print(table)
+    table = Table("", "", "value", "95% interval", box=None, header_style="dim")
+    for group, same in groupby(rows, lambda row: row.group):
+        for place, row in enumerate(same):
+            table.add_row("" if place else f"[bold]{group}", row.label, f"[green]{row.value}", f"[dim]{row.interval}")
+    by_size = Table(*SIZE_HEADER, box=None, header_style="dim")
+    for size in sizes:
+        by_size.add_row(*size)
+    console.print(table, by_size, sep="\n")

@@ -228,6 +228,8 @@ def test_grid_blocks_have_the_side_that_was_asked_for():
     assert len(list(grid.pieces())) == len(grid)
     default = MeasuringGrid.over(metric, Affine.identity(), (10_000, 10_000), 0.5, metric, None)
     assert default.blocks == 100
+    with pytest.raises(OptionError, match="--block 20 makes 62,500 blocks"):
+        MeasuringGrid.over(metric, Affine.identity(), (10_000, 10_000), 0.5, metric, 20.0)
     small = MeasuringGrid.over(metric, Affine.identity(), (400, 400), 0.5, metric, None)
     assert math.isclose(small.piece * small.gsd, 50)
 

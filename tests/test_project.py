@@ -54,7 +54,7 @@ def test_help_leaves_torch_alone():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["tile", "train", "predict", "vectorize", "info", "models", "explain"])
+@pytest.mark.parametrize("command", ["tile", "train", "predict", "vectorize", "evaluate", "info", "models", "explain"])
 def test_every_command_is_documented(command):
     done = run(BIN / "buildseg", command, "--help")
     assert done.returncode == 0

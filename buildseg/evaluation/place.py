@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from buildseg.evaluation.outlines import Polygons
 from buildseg.footprints.area import WGS84, transformer
 from tiling import Block
-from tiling.errors import LabelError
+from tiling.errors import LabelError, OptionError
 
 Geometry = TypeVar("Geometry", shapely.Geometry, NDArray[np.object_])
 
@@ -22,6 +22,7 @@ _PIECE = 2048
 _STEPS = 100
 _SMALLEST_BLOCK = 50.0
 _BLOCKS_ACROSS = 10
+_MOST_BLOCKS = 10_000
 
 
 def local_projection(points: NDArray[np.float64], crs: pyproj.CRS) -> pyproj.CRS:
@@ -116,12 +117,20 @@ class MeasuringGrid:
             gsd: Metres per pixel.
             metric: The projection that buildings are measured in.
             side: Of a block, in metres; None makes about a hundred, of 50 m at least.
+
+        Raises:
+            OptionError: The blocks are too many.
         """
         if side is None:
             side = max(_SMALLEST_BLOCK, gsd * math.sqrt(shape[0] * shape[1]) / _BLOCKS_ACROSS)
         block = max(1, round(side / gsd))
         across = math.ceil(block / _PIECE)
-        return cls(crs, transform, *shape, gsd, metric, math.ceil(block / across), across)
+        grid = cls(crs, transform, *shape, gsd, metric, math.ceil(block / across), across)
+        if grid.blocks > _MOST_BLOCKS:
+            raise OptionError(
+                f"--block {side:g} makes {grid.blocks:,} blocks; give more metres, for {_MOST_BLOCKS:,} at most"
+            )
+        return grid
 
     @property
     def blocks(self) -> int:

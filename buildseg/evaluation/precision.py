@@ -9,7 +9,8 @@ Counts = NDArray[np.float64] | NDArray[np.bool_]
 
 IOUS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
-_BINS = 256
+_BINS, _FEWEST_BINS = 256, 16
+_CELLS = 20_000_000
 
 
 def hits_by_rank(pairs: Pairs, confidence: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -48,7 +49,7 @@ def average_precision(hits: Counts, misses: Counts, truths: float) -> NDArray[np
 
 
 def tally_ranked(hits: NDArray[np.bool_], blocks: NDArray[np.intp], number: int) -> NDArray[np.float64]:
-    """Count hits and misses by block and rank, in 256 bins of ranks at most.
+    """Count hits and misses by block and rank, in 256 bins of ranks at most; in fewer where there are many blocks.
 
     Args:
         hits: From `hits_by_rank`, shape (m, 10).
@@ -58,8 +59,9 @@ def tally_ranked(hits: NDArray[np.bool_], blocks: NDArray[np.intp], number: int)
     Returns:
         Shape (number, bins, 20): hits at ten IoUs, then misses.
     """
-    bins = min(_BINS, len(hits))
-    tally = np.zeros((number, bins, 2 * len(IOUS)))
+    columns = 2 * len(IOUS)
+    bins = min(_BINS, len(hits), max(_FEWEST_BINS, _CELLS // (number * columns)))
+    tally = np.zeros((number, bins, columns))
     if bins:
         places = np.arange(len(hits)) * bins // len(hits)
         np.add.at(tally, (blocks, places), np.concatenate([hits, ~hits], axis=1))
