@@ -141,6 +141,15 @@ def test_what_becomes_of_buildings():
     assert named[1] == ["matched", "merged", "merged", "merged", "split", "matched", "merged", "missed"]
 
 
+def test_a_footprint_counts_in_the_block_of_its_building():
+    found, truths = polygons(translate(HOUSE, 1), translate(HOUSE, 50)), polygons(HOUSE, translate(HOUSE, 100))
+    objects = compare(Side(found, np.array([1, 1]), np.array([0.9, 0.4])), Side(truths, np.array([0, 2])))
+    assert objects.tally(3).tolist() == [[1, 1, 1], [0, 1, 0], [1, 0, 0]]
+    assert objects.tally_levels(3).sum(axis=1).tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert objects.tally_ranked(3).sum(axis=(1, 2)).tolist() == [10, 10, 0]
+    assert objects.tally_outlines(3)[:, :, 1].tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+
+
 def test_touching_sides_share_nothing():
     assert kinds([HOUSE], [translate(HOUSE, 10)]) == [["false"], ["missed"]]
 

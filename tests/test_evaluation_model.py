@@ -11,9 +11,10 @@ from torchmetrics.functional.classification import binary_stat_scores
 import buildseg.evaluation.model_run
 import scenes
 from bright_model import bright_model
-from buildseg.classes import IGNORE
+from buildseg.classes import BUILDING, IGNORE
 from buildseg.evaluation.model_run import evaluate_model
 from buildseg.evaluation.options import EvaluateOptions
+from buildseg.evaluation.pixels import count_boundary
 from buildseg.tiles import open_tiles
 from buildseg.training.dataset import WholeChips
 from tiling.errors import TilesError
@@ -58,13 +59,18 @@ def evaluate(tiles, **options):
 def test_pixels_are_those_of_torchmetrics_on_the_same_chips(tiles, model):
     chips = WholeChips(open_tiles([tiles]).val, model.card.contract)
     counts = torch.zeros(5, dtype=torch.long)
+    rims = np.zeros(2, np.int64)
     for image, target in (chips[index] for index in range(len(chips))):
         with torch.inference_mode():
-            counts += binary_stat_scores(model.network(image[None])[0, 0], target.long(), ignore_index=IGNORE)
+            logits = model.network(image[None])[0, 0]
+        counts += binary_stat_scores(logits, target.long(), ignore_index=IGNORE)
+        found = ((logits > 0) & (target != IGNORE)).numpy()
+        rims += count_boundary((target == BUILDING).numpy(), found, 2, (slice(None), slice(None)))
     hit, false, _, missed, _ = counts.tolist()
     values = evaluate(tiles).scores.values
     assert 0.5 < values["iou"] < 0.9
     assert values["iou"] == hit / (hit + false + missed)
+    assert values["boundary_iou"] == rims[0] / rims[1]
     assert values["precision"] == hit / (hit + false)
     assert values["recall"] == hit / (hit + missed)
 

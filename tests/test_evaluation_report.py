@@ -147,6 +147,7 @@ def test_errors_hold_both_sides_with_what_became_of_them(evaluation, folder):
     write_errors(evaluation, folder / "errors.gpkg")
     layers = dict(pyogrio.list_layers(folder / "errors.gpkg"))
     assert layers == {"errors": "MultiPolygon", "layer_styles": None}
+    assert pyogrio.read_dataframe(folder / "errors.gpkg", layer="layer_styles")["useAsDefault"].tolist() == [True]
     table = geopandas.read_file(folder / "errors.gpkg", layer="errors")
     assert table.crs == "EPSG:4326" and table.is_valid.all()
     found, truth = table[table["side"] == "prediction"], table[table["side"] == "truth"]

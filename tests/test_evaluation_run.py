@@ -161,6 +161,12 @@ def test_probabilities_are_compared_pixel_by_pixel(tmp_path):
     assert 0 < strict["recall"] < values["recall"]
 
 
+def test_empty_pixels_are_empty_where_the_file_does_not_say_so(tmp_path):
+    path, levels = probability(tmp_path)
+    raster(path, levels, nodata=None)
+    assert run(path, write(tmp_path / "truth.gpkg", HOUSES)).about["compared_km2"] == pytest.approx(0.017, rel=1e-3)
+
+
 def test_probability_rasters_only(tmp_path):
     truth = write(tmp_path / "truth.gpkg", HOUSES)
     raster(tmp_path / "image.tif", np.full((3, 200, 360), 90, np.uint8), count=3)
@@ -218,6 +224,14 @@ def test_areas_are_right_anywhere(latitude, longitude):
     square = shapely.Polygon(np.column_stack(to_metres.transform(*points.T)))
     assert square.area == pytest.approx(geodesic_areas(np.array([square]), metric)[0], rel=1e-4)
     assert max(np.abs(square.bounds)) < 10_000
+
+
+def test_areas_are_right_far_from_the_middle():
+    wgs84 = pyproj.CRS.from_epsg(4326)
+    metric = local_projection(np.array([[8.0, 44.0], [8.0, 56.0]]), wgs84)
+    corner = pyproj.Transformer.from_crs(wgs84, metric, always_xy=True).transform(8.0, 56.0)
+    square = shapely.box(*corner, *(np.array(corner) + 100))
+    assert geodesic_areas(np.array([square]), metric)[0] == pytest.approx(10_000, rel=1e-4)
 
 
 def test_grid_blocks_have_the_side_that_was_asked_for():

@@ -66,6 +66,8 @@ def score(tallies: PixelTallies, objects: Objects, seed: int) -> Scores:
     drawn = _measure({name: np.tensordot(draws, tally, axes=1) for name, tally in counted.items()})
     total = _measure({name: tally.sum(axis=0)[None] for name, tally in counted.items()})
     values = {name: float(value[0]) for name, value in total.items()} | _of_objects(objects)
+    for name in {"ap50", "ap50_95"} & drawn.keys():
+        drawn[name] += values[name] - total[name]  # over bins of ranks it is a thousandth off
     bars: list[Bin] = []
     if "levels" in counted:
         levels = counted["levels"].sum(axis=0).astype(np.int64)
