@@ -188,7 +188,7 @@ def _show(evaluation: "Evaluation") -> None:
     typer.echo(f"{about['prediction']} against {about['truth']}, on {about['area']}")
     if not console.is_terminal:
         for group, label, value, interval in rows:
-            typer.echo(f"{group:<14}{label:<28}{value:>16}  {interval}".rstrip())
+            typer.echo(f"{group:<15}{label:<28}{value:>16}  {interval}".rstrip())
         for size in (SIZE_HEADER, *sizes):
             typer.echo("  ".join(f"{cell:>14}" for cell in size))
         return

@@ -77,7 +77,8 @@ def test_wheel_holds_two_packages_and_the_model(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"buildseg", "tiling"}
-    assert {"buildseg/models/default.safetensors", "buildseg/py.typed", "tiling/py.typed"} <= set(names)
+    data = {"buildseg/models/default.safetensors", "buildseg/evaluation/report.css"}
+    assert data | {"buildseg/py.typed", "tiling/py.typed"} <= set(names)
 
 
 def test_wheel_runs_the_main_job_in_a_clean_environment(wheel, tmp_path):

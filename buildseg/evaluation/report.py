@@ -73,9 +73,10 @@ def _head(evaluation: Evaluation, name: str) -> str:
             value = written(measure, scores.values[measure.key])
             tiles.append(f"<div><span>{escape(label)}</span><b>{value}</b><small>{between}</small></div>")
     about = evaluation.about
+    truth = ", ".join(Path(path).name for path in str(about["truth"]).split(", "))
     return (
         f'<h1>How good is {escape(name)}?</h1>\n<p class="soft">'
-        f"Compared with {escape(Path(str(about['truth'])).name)}, on "
+        f"Compared with {escape(truth)}, on "
         f'{escape(str(about["area"]))}.</p>\n<div class="keys">{"".join(tiles)}</div>\n'
     )
 
