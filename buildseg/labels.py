@@ -1,6 +1,7 @@
 """Building polygons that people bring: read, checked and repaired."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,14 @@ def extent(scene: Scene) -> shapely.Polygon:
     return shapely.Polygon([scene.transform @ corner for corner in corners])
 
 
-def read_labels(path: Path, layer: str | None = None, where: str | None = None) -> Labels:
+def read_labels(
+    path: Path,
+    layer: str | None = None,
+    where: str | None = None,
+    *,
+    keep: Sequence[str] = (),
+    may_be_empty: bool = False,
+) -> Labels:
     """Read building polygons from any vector format.
 
     Broken geometry is repaired and what is no polygon is left out, both said in the log.
@@ -75,12 +83,17 @@ def read_labels(path: Path, layer: str | None = None, where: str | None = None) 
         path: GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet or another format that GDAL reads.
         layer: The layer to read, where the file has several.
         where: Condition on the attributes that tells buildings from other polygons, as in SQL: ``class = 'house'``.
+        keep: Attributes that stay with the polygons, where the file has them.
+        may_be_empty: Whether a file that holds nothing is labels too, those of ground without buildings.
 
     Raises:
         LabelError: The file cannot be read, has no CRS, is empty, or holds no polygons.
     """
-    frame = _read(path, layer, where)
+    frame = _read(path, layer, where, keep)
+    kept = [name for name in keep if name in frame.columns]
     geometry = frame.geometry[~(frame.geometry.is_empty | frame.geometry.isna())].force_2d()
+    if geometry.empty and may_be_empty:
+        return Labels(path, frame.loc[[], [*kept, frame.geometry.name]].set_crs(frame.crs or 4326), layer, where)
     if geometry.empty:
         chosen = f"{path} has nothing where {where}" if where else f"{path} is empty"
         raise LabelError(f"{chosen}; labels must be building outlines as polygons")
@@ -98,10 +111,11 @@ def read_labels(path: Path, layer: str | None = None, where: str | None = None) 
         raise LabelError(f"{path} holds no polygons, only {kinds}; labels must be building outlines as polygons")
     if len(polygons) < len(parts):
         logger.warning("%s: %d geometries are no polygons and are left out", path, len(parts) - len(polygons))
-    return Labels(path, geopandas.GeoDataFrame(geometry=polygons.reset_index(drop=True), crs=frame.crs), layer, where)
+    table = geopandas.GeoDataFrame(frame.loc[polygons.index, kept], geometry=polygons.array, crs=frame.crs)
+    return Labels(path, table.reset_index(drop=True), layer, where)
 
 
-def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoDataFrame:
+def _read(path: Path, layer: str | None, where: str | None, keep: Sequence[str]) -> geopandas.GeoDataFrame:
     if not path.exists():
         raise LabelError(f"{path} does not exist; check the path of the labels")
     try:
@@ -110,7 +124,7 @@ def _read(path: Path, layer: str | None, where: str | None) -> geopandas.GeoData
                 raise LabelError(f"{path}: --where does not work on GeoParquet; convert it to GeoPackage first")
             return geopandas.read_parquet(path)
         # Some drivers know no attribute to compare if none is to be read.
-        columns: list[str] | None = None if where else []
+        columns: list[str] | None = None if where else list(keep)
         frame: Any = pyogrio.read_dataframe(path, layer=_choose_layer(path, layer), columns=columns, where=where)
     except LabelError:
         raise

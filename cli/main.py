@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 
 from tiling.errors import BuildsegError
 
+from .evaluate import evaluate
 from .explain import explain
 from .info import info
 from .merge import merge
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, merge, explain, info, models):
+for command in (tile, train, predict, vectorize, merge, evaluate, explain, info, models):
     app.command()(command)
 
 

@@ -54,6 +54,24 @@ def test_every_format_is_read(tmp_path, suffix):
     assert [len(house.interiors) for house in found] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet"])
+def test_attributes_are_kept_if_wanted(tmp_path, suffix):
+    both = shapely.MultiPolygon(HOUSES[::2])
+    houses = frame(both, HOUSES[1]).assign(name=["a", "b"], height=[3.0, 4.0]).to_crs(4326)
+    kept = read_labels(write(houses, tmp_path / f"houses{suffix}"), keep=["height", "colour"]).frame
+    assert list(kept.columns) == ["height", "geometry"]
+    assert kept["height"].tolist() == [3.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet"])
+def test_nothing_is_labels_only_if_that_was_said(tmp_path, suffix):
+    path = write(frame(*HOUSES).assign(height=3.0).iloc[:0].to_crs(4326), tmp_path / f"houses{suffix}")
+    with pytest.raises(LabelError, match="is empty"):
+        read_labels(path)
+    nothing = read_labels(path, keep=["height"], may_be_empty=True).frame
+    assert nothing.empty and nothing.crs == "EPSG:4326"
+
+
 def test_geometry_column_may_have_any_name(tmp_path):
     frame(*HOUSES).rename_geometry("outline").to_parquet(tmp_path / "houses.parquet")
     assert len(read_labels(tmp_path / "houses.parquet").frame) == 3

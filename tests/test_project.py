@@ -54,7 +54,10 @@ def test_help_leaves_torch_alone():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["tile", "train", "predict", "vectorize", "merge", "info", "models", "explain"])
+COMMANDS = ["tile", "train", "predict", "vectorize", "merge", "evaluate", "info", "models", "explain"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_documented(command):
     done = run(BIN / "buildseg", command, "--help")
     assert done.returncode == 0
@@ -77,12 +80,8 @@ def test_wheel_holds_two_packages_and_the_model(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"buildseg", "tiling"}
-    assert {
-        "buildseg/models/default.safetensors",
-        "buildseg/footprints/style.qml",
-        "buildseg/py.typed",
-        "tiling/py.typed",
-    } <= set(names)
+    data = {"models/default.safetensors", "footprints/style.qml", "evaluation/report.css", "py.typed"}
+    assert {"tiling/py.typed", *(f"buildseg/{name}" for name in data)} <= set(names)
 
 
 def test_wheel_runs_the_main_job_in_a_clean_environment(wheel, tmp_path):

@@ -42,7 +42,7 @@ def test_set_up_lines_are_there():
 
 def test_command_blocks_run_in_order(folder):
     commands = [text for name, text in blocks("sh") if name not in SET_UP]
-    for command in ("tile", "train", "predict", "vectorize", "info"):
+    for command in ("tile", "train", "predict", "vectorize", "evaluate", "info"):
         assert any(f"buildseg {command} " in text for text in commands)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:

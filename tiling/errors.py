@@ -13,6 +13,7 @@ It stands in the lowest layer so that every layer can raise from it::
     ├── WeightsError (RuntimeError)            16   pretrained encoder weights that cannot be had
     ├── TrainingError (RuntimeError)           17   training that cannot go on
     ├── FootprintsError (ValueError)           18   a footprint file: missing, unreadable, no CRS, no polygons
+    ├── ScoreError (RuntimeError)              19   a score that fails what was asked of it
     └── OutputError (OSError)                  20   the output: exists, folder missing, read-only
 
 Each message says what is wrong, where, and what to do about it. The command line prints it in one
@@ -90,6 +91,12 @@ class FootprintsError(BuildsegError, ValueError):
     """A file of footprints cannot be read, has no CRS, or holds no polygons."""
 
     exit_code = 18
+
+
+class ScoreError(BuildsegError, RuntimeError):
+    """A score is not as good as it has to be."""
+
+    exit_code = 19
 
 
 class OutputError(BuildsegError, OSError):

@@ -15,23 +15,36 @@ Polygons = NDArray[np.object_]
 Measures = NDArray[np.float64]
 
 _SPACING = 2.0
-_STEP = 0.01
-_MAX_STRETCH = 2.0
-_MAX_BEND = 1e-3
+_MAX_ANGLE = 60.0
+_ROWS = 2**20
 
 
-class _Vertices(NamedTuple):
-    """Vertices of many polygons.
+class _Edges(NamedTuple):
+    """Edges of many polygons.
 
     Attributes:
-        points: Shape (n, 2).
+        start: Where each starts, a vertex, shape (n, 2).
+        along: From there to its end, shape (n, 2).
         owner: Index of the polygon that each belongs to, not decreasing, shape (n,).
-        following: Index of the next vertex along the ring, shape (n,).
     """
 
-    points: Measures
+    start: Measures
+    along: Measures
     owner: NDArray[np.intp]
-    following: NDArray[np.intp]
+
+
+class _Nearest(NamedTuple):
+    """The nearest points of outlines.
+
+    Attributes:
+        distance: To it, shape (n,).
+        along: The edge it lies on, shape (n, 2).
+        within: Whether it lies between the ends of that edge, shape (n,).
+    """
+
+    distance: Measures
+    along: Measures
+    within: NDArray[np.bool_]
 
 
 def iou(polygons: Polygons, truths: Polygons) -> Measures:
@@ -67,9 +80,10 @@ def polis(polygons: Polygons, truths: Polygons) -> Measures:
 def angle_error(polygons: Polygons, truths: Polygons, spacing: float = _SPACING) -> Measures:
     """Measure the max tangent angle error (Girard, Smirnov, Solomon and Tarabalka 2021).
 
-    At points along the polygon's outline, two at least on each edge, a small step is projected to the nearest points of
-    the truth's; the error is the largest angle between a step and its projection. Steps that the projection stretches
-    or shortens more than twofold, or bends around a corner, say nothing about direction and do not count.
+    Points along the polygon's outline, two at least on each edge, are projected to the nearest points of the truth's;
+    the error is the largest angle between the edges that the two lie on. As published, points do not count where the
+    projection shortens the outline more than twofold, as it does at corners: those that are projected to a vertex, or
+    to an edge at more than 60 degrees.
 
     Args:
         polygons: Shape (n,).
@@ -77,21 +91,20 @@ def angle_error(polygons: Polygons, truths: Polygons, spacing: float = _SPACING)
         spacing: Metres between the points on long edges, above 0.
 
     Returns:
-        Degrees from 0 to 90, NaN where no step counts, shape (n,).
+        Degrees from 0 to 60, NaN where no point counts, shape (n,).
     """
-    start, end, owner = _steps(polygons, spacing)
-    boundaries = _boundaries(truths)
-    start_there, end_there = _nearest(start, boundaries[owner]), _nearest(end, boundaries[owner])
-    step, step_there = end - start, end_there - start_there
-    length, length_there = np.hypot(*step.T), np.hypot(*step_there.T)
-    off = shapely.distance(boundaries[owner], shapely.points((start_there + end_there) / 2))
-    counts = (
-        (length < _MAX_STRETCH * length_there) & (length_there < _MAX_STRETCH * length) & (off < _MAX_BEND * length)
-    )
-    step, step_there = step[counts], step_there[counts]
-    cross = np.abs(step[:, 0] * step_there[:, 1] - step[:, 1] * step_there[:, 0])
+    edges = _edges(polygons)
+    lengths = np.hypot(*edges.along.T)
+    numbers = np.where(lengths > 0, np.maximum(2, np.ceil(lengths / spacing)), 0).astype(np.intp)
+    edge = np.repeat(np.arange(len(numbers)), numbers)
+    place = np.arange(len(edge)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    along, owner = edges.along[edge], edges.owner[edge]
+    there = _project(edges.start[edge] + along * ((place + 0.5) / numbers[edge])[:, None], owner, truths)
+    cross = np.abs(along[:, 0] * there.along[:, 1] - along[:, 1] * there.along[:, 0])
+    angles = np.degrees(np.arctan2(cross, np.abs((along * there.along).sum(axis=1))))
+    counts = there.within & (angles <= _MAX_ANGLE)
     largest = np.full(len(polygons), np.nan)
-    np.fmax.at(largest, owner[counts], np.degrees(np.arctan2(cross, np.abs((step * step_there).sum(axis=1)))))
+    np.fmax.at(largest, owner[counts], angles[counts])
     return largest
 
 
@@ -105,7 +118,7 @@ def vertex_ratio(polygons: Polygons, truths: Polygons) -> Measures:
     Returns:
         1 where the numbers are equal, more where the outline is more complex, shape (n,).
     """
-    ours, theirs = (np.bincount(_vertices(sides).owner, minlength=len(sides)) for sides in (polygons, truths))
+    ours, theirs = (np.bincount(_edges(sides).owner, minlength=len(sides)) for sides in (polygons, truths))
     return np.asarray(ours / theirs)
 
 
@@ -123,48 +136,48 @@ def hausdorff(polygons: Polygons, truths: Polygons) -> Measures:
 
 
 def _mean_distance(polygons: Polygons, truths: Polygons) -> Measures:
-    points, owner, _ = _vertices(polygons)
-    there = _nearest(points, _boundaries(truths)[owner])
-    distances = np.hypot(*(there - points).T)
+    points, _, owner = _edges(polygons)
+    distances = _project(points, owner, truths).distance
     return np.asarray(np.bincount(owner, distances, len(polygons)) / np.bincount(owner, minlength=len(polygons)))
 
 
-def _vertices(polygons: Polygons) -> _Vertices:
-    """List vertices, each ring's closing one left out."""
+def _edges(polygons: Polygons) -> _Edges:
     parts, polygon_of = shapely.get_parts(polygons, return_index=True)
     rings, part_of = shapely.get_rings(parts, return_index=True)
     points, ring_of = shapely.get_coordinates(rings, return_index=True)
-    closes = np.append(ring_of[1:] != ring_of[:-1], True)[: len(points)]
-    points, ring_of = points[~closes], ring_of[~closes]
-    firsts = np.searchsorted(ring_of, np.arange(len(rings)))
-    following = np.arange(1, len(points) + 1)
-    following[np.append(firsts[1:], len(points))[: len(rings)] - 1] = firsts
-    return _Vertices(points, polygon_of[part_of[ring_of]], following)
+    starts = np.flatnonzero(np.append(ring_of[1:] == ring_of[:-1], False)[: len(points)])
+    return _Edges(points[starts], points[starts + 1] - points[starts], polygon_of[part_of[ring_of[starts]]])
 
 
-def _steps(polygons: Polygons, spacing: float) -> tuple[Measures, Measures, NDArray[np.intp]]:
-    """Lay small steps along edges: starts and ends of shape (n, 2), and the polygon of each."""
-    points, owner, following = _vertices(polygons)
-    edges = points[following] - points
-    lengths = np.hypot(*edges.T)
-    real = lengths > 0
-    points, owner, edges, lengths = points[real], owner[real], edges[real], lengths[real]
-    numbers = np.maximum(2, np.ceil(lengths / spacing)).astype(np.intp)
-    edge_of = np.repeat(np.arange(len(numbers)), numbers)
-    place = np.arange(len(edge_of)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-    share = (place + 0.5) / numbers[edge_of]
-    half = np.minimum(_STEP / lengths[edge_of], 0.25) / 2
-    start, end = (points[edge_of] + edges[edge_of] * (share + by)[:, None] for by in (-half, half))
-    return start, end, owner[edge_of]
+def _project(points: Measures, owner: NDArray[np.intp], truths: Polygons) -> _Nearest:
+    """Find the nearest point on the outline of the truth that each point's polygon is paired with."""
+    edges = _edges(truths)
+    first = np.searchsorted(edges.owner, np.arange(len(truths) + 1))
+    numbers = first[owner + 1] - first[owner]
+    ends = np.cumsum(numbers)
+    nearest = _Nearest(np.empty(len(points)), np.empty((len(points), 2)), np.empty(len(points), np.bool_))
+    start = 0
+    while start < len(points):
+        # So many points that their distances to all edges fit in memory.
+        stop = max(start + 1, int(np.searchsorted(ends, ends[start] - numbers[start] + _ROWS)))
+        here = slice(start, stop)
+        found = _nearest_edges(points[here], first[owner[here]], numbers[here], edges)
+        for whole, part in zip(nearest, found, strict=True):
+            whole[here] = part
+        start = stop
+    return nearest
 
 
-def _boundaries(polygons: Polygons) -> NDArray[np.object_]:
-    lines: NDArray[np.object_] = shapely.boundary(polygons)
-    shapely.prepare(lines)
-    return lines
-
-
-def _nearest(points: Measures, lines: NDArray[np.object_]) -> Measures:
-    """Project points to lines, pair by pair; shape (n, 2)."""
-    ways = shapely.shortest_line(lines, shapely.points(points))
-    return np.asarray(shapely.get_coordinates(ways).reshape(-1, 2, 2)[:, 0])
+def _nearest_edges(points: Measures, first: NDArray[np.intp], numbers: NDArray[np.intp], edges: _Edges) -> _Nearest:
+    """Compare each point with the edges from its first one on."""
+    point = np.repeat(np.arange(len(points)), numbers)
+    rows = np.cumsum(numbers) - numbers
+    edge = np.arange(len(point)) + np.repeat(first - rows, numbers)
+    along, off = edges.along[edge], points[point] - edges.start[edge]
+    length = (along**2).sum(axis=1)
+    share = (along * off).sum(axis=1) / np.where(length > 0, length, 1)
+    squared = ((off - along * share.clip(0, 1)[:, None]) ** 2).sum(axis=1)
+    least = np.minimum.reduceat(squared, rows)
+    equal = np.flatnonzero(squared == least[point])
+    best = equal[np.searchsorted(point[equal], np.arange(len(points)))]
+    return _Nearest(np.sqrt(least), along[best], (share[best] > 0) & (share[best] < 1))
