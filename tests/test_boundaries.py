@@ -128,7 +128,7 @@ def test_without_data_there_is_no_label():
 )
 @settings(max_examples=40)
 def test_what_is_drawn_lies_as_near_as_the_width_says(angle, gsd, width):
-    """Against distances, computed pixel by pixel; pixels that lie at the very width may go either way."""
+    """Against distances, computed pixel by pixel; pixels on an outline or at the very width may go either way."""
     side = 60
     house = shapely.affinity.rotate(shapely.box(15, 15, 40, 35), angle, origin="centroid")
     other = shapely.affinity.rotate(shapely.box(40.7, 15, 55, 35), angle, origin=house.centroid)
@@ -140,9 +140,10 @@ def test_what_is_drawn_lies_as_near_as_the_width_says(angle, gsd, width):
     inside = [shapely.contains(one, points) for one in (house, other)]
     reach = max(width, gsd)
     rim = (inside[0] & (near[0] < reach)) | (inside[1] & (near[1] < reach))
-    known = ~np.any([np.abs(distance - reach) < 0.08 * reach for distance in near], axis=0) & np.any(inside, axis=0)
+    close = [(np.abs(distance - reach) < 0.08 * reach) | (distance < 0.01 * gsd) for distance in near]
+    known = ~np.any(close, axis=0) & np.any(inside, axis=0)
     assert np.array_equal((label == 1)[known], rim[known])
-    gap = ~np.any(inside, axis=0) & (label == 1)
+    gap = ~np.any(inside, axis=0) & ~np.any(close, axis=0) & (label == 1)
     assert (np.maximum(*near)[gap] < 2 * reach).all()
 
 

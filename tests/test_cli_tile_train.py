@@ -154,6 +154,8 @@ def test_options_of_tile_reach_the_folder(town, tmp_path, here):
         "gsd": 0.3,
         "bands": [3, 2, 1],
         "seed": 4,
+        "boundaries": False,
+        "boundary_width": 0.5,
     }
     assert record["bands"] == ["blue", "green", "red"]
 

@@ -8,7 +8,6 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from buildseg.footprints.measures import geodesic_areas
 from shapely.affinity import translate
 
 from buildseg.area_of_interest import AreaOfInterest
@@ -17,6 +16,7 @@ from buildseg.evaluation.measures import KEYS
 from buildseg.evaluation.options import EvaluateOptions
 from buildseg.evaluation.place import MeasuringGrid, local_projection
 from buildseg.evaluation.run import Prediction, Where, evaluate
+from buildseg.footprints.measures import geodesic_areas
 from buildseg.labels import read_labels
 from tiling.errors import LabelError, OptionError, ProbabilityError
 
