@@ -58,5 +58,5 @@ def vectorize(
     shape = ShapeOptions(simplify, min_hole, regularize, max_deviation, SplitOptions(split))
     options = VectorizeOptions(threshold, core, min_area, shape, crs)
     with vectorized(raster, options, track=show_progress) as footprints:
-        write_footprints(footprints, out, overwrite=overwrite)
+        write_footprints(footprints, out, provenance=footprints.provenance, overwrite=overwrite)
     typer.echo(f"{out}: {footprints.count} buildings at threshold {threshold:g}")

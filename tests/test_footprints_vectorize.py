@@ -20,7 +20,7 @@ GSD = 0.3
 UTM = "EPSG:32632"
 NORTH_UP = Affine(GSD, 0, 300_000, 0, -GSD, 5_200_000)
 COLUMNS = ["id", "confidence", "edge_width_m", "area_m2", "perimeter_m", "orientation_deg", "vertices", "status"]
-COLUMNS += ["geometry"]
+COLUMNS += ["scene", "geometry"]
 SMALL = np.full((20, 20), 254, np.uint8)
 RAW = {"min_area": 0, "shape": ShapeOptions(0), "crs": "native"}
 

@@ -26,13 +26,15 @@ class Finisher:
         shaper: How they are shaped.
         ground: Where they are.
         min_area: Square metres below which a footprint is dropped.
+        scene: What footprints call the scene that they come from.
     """
 
-    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, min_area: float) -> None:
+    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, min_area: float, scene: str) -> None:
         self._bands = bands
         self._shaper = shaper
         self._ground = ground
         self._min_area = min_area
+        self._scene = scene
         self._passed = shaper.shape(concatenate([]))
         self._shaped: dict[int, Shaped] = {}
         self._count = 0
@@ -114,6 +116,7 @@ class Finisher:
             "orientation_deg": self._ground.orientations(shaped.shape)[origin].round(1) % 180,
             "vertices": _vertices(geometry[order]),
             "status": pd.array(shaped.status[origin], dtype="str"),
+            "scene": pd.array([self._scene] * len(order), dtype="str"),
         }
         self._count += len(order)
         return geopandas.GeoDataFrame(columns, geometry=geometry[order], crs=self._ground.target)

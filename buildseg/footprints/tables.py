@@ -16,11 +16,16 @@ class FootprintTables:
     Args:
         folder: An empty one, for what does not stay in memory.
         crs: Of all tables.
+
+    Attributes:
+        count: Footprints in all of them.
+        provenance: How they came to be, each thing by its name.
     """
 
     def __init__(self, folder: Path, crs: pyproj.CRS) -> None:
         self.crs = crs
         self.count = 0
+        self.provenance: dict[str, str] = {}
         self._folder = folder
         self._files: list[Path] = []
         self._held: list[geopandas.GeoDataFrame] = []

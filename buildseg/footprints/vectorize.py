@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import geopandas
@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
+from buildseg import __version__
 from buildseg.footprints.bands import ContourBands
 from buildseg.footprints.contours import FULL, Contours, contour_level, trace
 from buildseg.footprints.finishing import Finisher
@@ -70,6 +71,12 @@ class VectorizeOptions:
         if self.crs not in {"wgs84", "native"}:
             _check_crs(self.crs)
 
+    def in_words(self) -> dict[str, str]:
+        """Put all that the footprints depend on into words, by the name of the option."""
+        shape = {name.replace("_", "-"): value for name, value in asdict(self.shape).items() if name != "split"}
+        values = {"threshold": self.threshold, "core": self.core, "min-area": self.min_area, **shape, "crs": self.crs}
+        return {f"--{name}": str(value) for name, value in values.items()} | {"--split": self.shape.split.method}
+
 
 class Vectorizer:
     """Makes footprints from the blocks of a probability raster, which may come in any order.
@@ -82,7 +89,8 @@ class Vectorizer:
         blocks: From `cut_blocks`.
         options: Threshold, filters, shape and CRS.
         folder: An empty one, for what does not stay in memory; it must be there as long as the tables are.
-        clip: What footprints are cut to, in the raster's pixel coordinates; None leaves them whole.
+        scene: What footprints call the scene that they come from.
+        clip: What they are cut to, in the raster's pixel coordinates; None leaves them whole.
     """
 
     def __init__(
@@ -91,6 +99,8 @@ class Vectorizer:
         blocks: Sequence[Block],
         options: VectorizeOptions,
         folder: Path,
+        *,
+        scene: str,
         clip: shapely.Geometry | None = None,
     ) -> None:
         self.level = contour_level(options.threshold)
@@ -102,7 +112,7 @@ class Vectorizer:
         self._bands = ContourBands(folder)
         ground = find_ground(Path(dataset.name), dataset, options.crs)
         shaper = Shaper(ground, options.shape, Parter(dataset, options.shape.split, self.level))
-        self._finisher = Finisher(self._bands, shaper, ground, options.min_area)
+        self._finisher = Finisher(self._bands, shaper, ground, options.min_area, scene)
         self._tables = FootprintTables(folder, ground.target)
         self._tables.add(self._finisher.nothing())
 
@@ -127,7 +137,7 @@ class Vectorizer:
             contour before it was simplified, 0 to 1, to 0.0001), ``edge_width_m`` (mean width of the rim, inside the
             contour, in which the probability is nearer to the threshold than to 1: how far the outline may be off),
             ``area_m2`` and ``perimeter_m`` (on the ellipsoid, to 0.01), ``orientation_deg`` (of the longer side,
-            clockwise from true north, 0 up to 180), ``vertices``, ``status`` (how the shape came about) and
+            clockwise from true north, 0 up to 180), ``vertices``, ``status`` (how the shape came about), ``scene`` and
             ``geometry`` (valid polygons, none of which overlap). No rows if there is no building.
         """
         self._advance()
@@ -161,7 +171,8 @@ def vectorized(raster: Path, options: VectorizeOptions, *, track: Track = silent
     """
     with limited_cache(), opened_probability(raster) as dataset, tempfile.TemporaryDirectory() as folder:
         blocks = cut_blocks(dataset.height, dataset.width, options.block)
-        vectorizer = Vectorizer(dataset, blocks, options, Path(folder))
+        made = _provenance(dataset)
+        vectorizer = Vectorizer(dataset, blocks, options, Path(folder), scene=Path(made.get("scene", raster)).stem)
 
         def traced(samples: NDArray[np.uint8], block: Block) -> tuple[Block, Contours, NDArray[np.bool_]]:
             return block, *trace(samples, vectorizer.level, block.row, block.col)
@@ -171,13 +182,21 @@ def vectorized(raster: Path, options: VectorizeOptions, *, track: Track = silent
         found = map_ahead(lambda read: traced(*read), reads, threads=cores, ahead=cores)
         for each in track(found, "Vectorizing", len(blocks)):
             vectorizer.add(*each)
-        yield vectorizer.finish()
+        footprints = vectorizer.finish()
+        footprints.provenance = made | options.in_words()
+        yield footprints
 
 
 def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent) -> geopandas.GeoDataFrame:
     """Turn a probability raster into one table of footprints, in memory; see `vectorized`."""
     with vectorized(raster, options, track=track) as tables:
         return pd.concat(list(tables), ignore_index=True)
+
+
+def _provenance(dataset: DatasetReader) -> dict[str, str]:
+    """What the raster says of how it was made."""
+    made = {name.removeprefix("BUILDSEG_").lower(): text for name, text in dataset.tags().items() if "BUILDSEG" in name}
+    return {"buildseg": __version__, "probability": Path(dataset.name).name, **made}
 
 
 def _check_crs(name: str) -> None:

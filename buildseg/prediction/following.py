@@ -25,6 +25,7 @@ class FootprintFollower:
         raster: Probability raster, of which only finished blocks are read.
         blocks: What it is finished in.
         options: How footprints are made.
+        scene: What they call the scene that they come from.
         clip: What they are cut to, in pixel coordinates; None leaves them whole.
 
     Raises:
@@ -32,7 +33,12 @@ class FootprintFollower:
     """
 
     def __init__(
-        self, raster: Path, blocks: Sequence[Block], options: VectorizeOptions, clip: shapely.Geometry | None = None
+        self,
+        raster: Path,
+        blocks: Sequence[Block],
+        options: VectorizeOptions,
+        scene: str,
+        clip: shapely.Geometry | None = None,
     ) -> None:
         self._open = ExitStack()
         self._dataset = self._open.enter_context(opened_probability(raster))
@@ -40,7 +46,7 @@ class FootprintFollower:
         own = shapely.from_wkb(shapely.to_wkb(clip))
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="buildseg-")))
         pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
-        self._vectorizer = Vectorizer(self._dataset, pieces, options, folder, own)
+        self._vectorizer = Vectorizer(self._dataset, pieces, options, folder, scene=scene, clip=own)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
         self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}

@@ -37,10 +37,12 @@ class Request:
     Attributes:
         path: A path, URL or GDAL dataset name.
         area: What of it is wanted; None wants all.
+        name: What its footprints call it; without one they take the file's name.
     """
 
     path: str
     area: "AreaOfInterest | None" = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, prec
     }
     for number, (model, contract) in enumerate(zip(models, job.contracts, strict=True), 1):
         weights = (value.cpu().contiguous().flatten().numpy() for value in model.network.state_dict().values())
-        words[f"model {number}"] = _digest(repr((model.card.architecture, contract)).encode(), *weights)
+        digest = _digest(repr((model.card.architecture, contract)).encode(), *weights)
+        words[f"model {number}"] = f"{model.card.architecture['name']} {digest}"
     return words
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -211,7 +211,7 @@ def predict_with(
             wanted = polygons if outputs.footprints else None
             with _following(job, store, wanted) as follower:
                 footprints = _finish(predictor, job, store, done, follower, track)
-                words |= _in_words(wanted)
+                words |= wanted.in_words() if wanted else {}
                 _write(store, footprints, outputs, words, replaces)
             if outputs.recorded:
                 write_record(outputs.record, words)
@@ -230,7 +230,8 @@ def _following(
 ) -> AbstractContextManager[FootprintFollower | None]:
     if polygons is None:
         return nullcontext()
-    return FootprintFollower(store.mosaic(), job.blocks, polygons, job.area.geometry if job.area else None)
+    name = job.request.name or Path(job.request.path).stem
+    return FootprintFollower(store.mosaic(), job.blocks, polygons, name, job.area.geometry if job.area else None)
 
 
 def _finish(
@@ -290,17 +291,5 @@ def is_finished(
     with opened_job(request, predictor.models, options) as job:
         words = fingerprint(job, predictor.models, options, predictor.precision)
     wanted = polygons if outputs.footprints else None
-    check_record(outputs.record, words | _in_words(wanted), str(outputs.written[0]))
+    check_record(outputs.record, words | (wanted.in_words() if wanted else {}), str(outputs.written[0]))
     return True
-
-
-def _in_words(polygons: VectorizeOptions | None) -> dict[str, str]:
-    if polygons is None:
-        return {}
-    return {
-        "--threshold": str(polygons.threshold),
-        "--core": str(polygons.core),
-        "--min-area": str(polygons.min_area),
-        **{f"--{name.replace('_', '-')}": str(value) for name, value in asdict(polygons.shape).items()},
-        "--crs": polygons.crs,
-    }

@@ -139,7 +139,7 @@ def predict_scenes(
     merged = destination.merged if several else None
     if merged is not None:
         check_format(merged, polygons.crs)
-    requests = {source: Request(source.path, area) for source in sources}
+    requests = {source: Request(source.path, area, source.name) for source in sources}
     if merged is not None and polygons.crs == "native":
         _check_one_crs(predictor, requests.values(), options)
     done: dict[str, Outputs] = {}
