@@ -31,6 +31,9 @@ from buildseg.threads import map_ahead, usable_cores
 from tiling import Block
 from tiling.errors import OptionError
 
+# So that the other cores have work while this one finishes a whole band.
+_TRACED_AHEAD = 64
+
 
 @dataclass(frozen=True, slots=True)
 class VectorizeOptions:
@@ -174,12 +177,12 @@ def vectorized(raster: Path, options: VectorizeOptions, *, track: Track = silent
         made = _provenance(dataset)
         vectorizer = Vectorizer(dataset, blocks, options, Path(folder), scene=Path(made.get("scene", raster)).stem)
 
-        def traced(samples: NDArray[np.uint8], block: Block) -> tuple[Block, Contours, NDArray[np.bool_]]:
+        def traced(read: tuple[Block, NDArray[np.uint8]]) -> tuple[Block, Contours, NDArray[np.bool_]]:
+            block, samples = read
             return block, *trace(samples, vectorizer.level, block.row, block.col)
 
-        cores = usable_cores()
-        reads = ((read_block(dataset, block), block) for block in blocks)
-        found = map_ahead(lambda read: traced(*read), reads, threads=cores, ahead=cores)
+        reads = ((block, read_block(dataset, block)) for block in blocks)
+        found = map_ahead(traced, reads, threads=usable_cores(), ahead=_TRACED_AHEAD)
         for each in track(found, "Vectorizing", len(blocks)):
             vectorizer.add(*each)
         footprints = vectorizer.finish()
