@@ -26,7 +26,7 @@ def merge(
 
     Footprints of two files are one building where they share half of the smaller one. The more confident stays,
     except that one at its scene's edge, which cuts buildings, gives way to one that is larger by a tenth. The column
-    scene names the file that each comes from.
+    scene keeps the names of scenes, or names the file where it says none.
 
     Example: buildseg merge north.gpkg south.gpkg --out town.gpkg
     """

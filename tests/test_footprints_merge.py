@@ -267,6 +267,19 @@ class TestFiles:
         assert merged.confidence.isna().sum() == 5 and merged.is_valid.all()
         assert merged.scene.tolist() == ["west"] * 2 + ["osm"] * 5
 
+    def test_confidence_in_words_is_none(self, files, frames, tmp_path):
+        frames["east"].assign(confidence="high").to_file(tmp_path / "words.gpkg")
+        (west, _) = files(".gpkg", ".gpkg")
+        assert merge_files([west, tmp_path / "words.gpkg"], tmp_path / "all.gpkg") == (6, 5)
+
+    def test_parts_are_measured_anew(self, frames, tmp_path):
+        whole = frames["west"].dissolve().assign(perimeter_m=1.0, vertices=1)
+        whole.to_file(tmp_path / "whole.gpkg")
+        merge_files([tmp_path / "whole.gpkg"], tmp_path / "all.gpkg")
+        parts = geopandas.read_file(tmp_path / "all.gpkg")
+        assert parts["perimeter_m"].tolist() == pytest.approx([44, 44, 32], abs=0.1)
+        assert parts["vertices"].tolist() == [4, 4, 4]
+
     def test_files_of_one_name(self, frames, tmp_path):
         paths = [tmp_path / name / "town.fgb" for name in frames]
         for path, frame in zip(paths, frames.values(), strict=True):
@@ -282,6 +295,7 @@ class TestFiles:
         (tmp_path / "none.geojsonl").touch()
         geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)]).to_parquet(tmp_path / "bare.parquet")
         pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "rows.parquet")
+        geopandas.GeoDataFrame(geometry=shapely.points([(0, 0), (1, 1)]), crs=UTM).to_file(tmp_path / "points.gpkg")
         for path, says in (
             (tmp_path / "missing.gpkg", "does not exist"),
             (east, "tiles cut buildings"),
@@ -289,6 +303,7 @@ class TestFiles:
             (tmp_path / "table.parquet", "cannot be read"),
             (tmp_path / "bare.parquet", "no CRS"),
             (tmp_path / "rows.parquet", "without geometries"),
+            (tmp_path / "points.gpkg", "none of its 2 geometries is a polygon"),
         ):
             with pytest.raises(FootprintsError, match=says) as caught:
                 merge_files([west, path], tmp_path / "all.gpkg")

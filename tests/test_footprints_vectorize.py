@@ -172,6 +172,17 @@ def test_building_on_the_antimeridian_is_cut_there(tmp_path):
     assert cut["id"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395"])
+def test_building_on_the_antimeridian_does_not_go_round_the_world(tmp_path, crs):
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32760", always_xy=True).transform(180, -17)
+    transform = Affine(GSD, 0, x - 30 * GSD, 0, -GSD, y)
+    path = write_raster(tmp_path / "p.tif", rectangle((60, 80), (10, 50), (10, 60)), "EPSG:32760", transform)
+    native, cut = (vectorize(path, VectorizeOptions(crs=choice)) for choice in ("native", crs))
+    assert len(cut) == 2
+    assert (cut.bounds["maxx"] - cut.bounds["minx"] < 20).all()
+    assert cut["area_m2"].sum() == pytest.approx(native["area_m2"].sum(), rel=1e-3)
+
+
 # ---- options that shape footprints
 
 
@@ -197,6 +208,16 @@ def test_min_area_counts_true_square_metres(tmp_path):
     assert areas == pytest.approx([10 * 10 * 0.6217, 30 * 30 * 0.6217], rel=0.01)
     assert vectorize(path, VectorizeOptions(min_area=70, shape=ShapeOptions(0)))["area_m2"].tolist() == areas[1:]
     assert vectorize(path, VectorizeOptions(min_area=1000)).empty
+
+
+def test_simplifying_does_not_decide_whether_it_is_a_building(tmp_path):
+    rows, cols = np.indices((40, 40)) - 20
+    disc = np.clip(127 + 60 * (9 - np.hypot(rows, cols)), 0, 254).astype(np.uint8)
+    path = write_raster(tmp_path / "p.tif", disc)
+    (area,) = vectorize(path, VectorizeOptions(shape=ShapeOptions(0)))["area_m2"]
+    simple = vectorize(path, VectorizeOptions(min_area=area - 1, shape=ShapeOptions(1.2)))
+    assert len(simple) == 1 and simple["area_m2"][0] < area - 1
+    assert vectorize(path, VectorizeOptions(min_area=area + 1, shape=ShapeOptions(1.2))).empty
 
 
 @pytest.mark.parametrize("tolerance", [None, 0.05, 0.4, 1.5])

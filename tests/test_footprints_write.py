@@ -73,7 +73,7 @@ def names(folder):
 def expected_names(target, *, provenance=False):
     own = {file.name for file in files_of(target)}
     style = set() if target.suffix == ".pmtiles" else {f"{target.stem}.qml"}
-    beside = {f"{target.stem}.provenance.json"} if provenance and target.suffix in {".shp", ".geojsonl"} else set()
+    beside = {f"{target.name}.provenance.json"} if provenance and target.suffix in {".shp", ".geojsonl"} else set()
     return sorted(own | style | beside)
 
 

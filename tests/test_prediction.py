@@ -642,7 +642,7 @@ class TestOutputs:
     def test_the_scene_is_never_overwritten(self, tmp_path):
         path = write_scene(tmp_path / "s.tif", dark_with_bright_square())
         before = path.read_bytes()
-        with pytest.raises(OutputError, match="scene itself"):
+        with pytest.raises(OutputError, match="would be lost"):
             predict(path, Outputs(tmp_path / "b.gpkg", path, overwrite=True), bright_model())
         assert path.read_bytes() == before
 

@@ -137,6 +137,14 @@ class TestFolder:
         assert "buildings" in said[tmp_path / "found" / "west.geojson"]
         assert names(tmp_path / "found") == ["east.geojson", "west.geojson"]
 
+    def test_a_finished_file_of_other_options_is_refused(self, predictor, halves, tmp_path):
+        destination = Destination(tmp_path / "west.gpkg")
+        run(predictor, halves[:1], destination)
+        resumed = replace(destination, resume=True)
+        assert run(predictor, halves[:1], resumed)[tmp_path / "west.gpkg"] == "left as it was before this run"
+        with pytest.raises(OutputError, match=r"west\.gpkg .*--threshold was 0\.5 and is 0\.6"):
+            run(predictor, halves[:1], resumed, replace(POLYGONS, threshold=0.6))
+
     def test_a_raster_for_several_scenes_is_refused(self, predictor, halves, tmp_path):
         with pytest.raises(OptionError, match="name a folder"):
             run(predictor, halves, Destination(None, tmp_path / "p.tif"))

@@ -21,7 +21,7 @@ def check_writable(target: Path, *, overwrite: bool = False, scene: str | Path |
         OutputError: The folder is missing or read-only, the target is a folder or the scene, or it exists.
     """
     if scene is not None and target.exists() and Path(scene).exists() and target.samefile(scene):
-        raise OutputError(f"{target} is the scene itself and would be lost; choose another name for the output")
+        raise OutputError(f"{target} is what is read and would be lost; choose another name for the output")
     folder = target.parent
     probe = _sibling(target)
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from buildseg.footprints.bands import BAND_ROWS, ContourBands
 from buildseg.footprints.contours import FULL, concatenate
 from buildseg.footprints.ground import Ground
-from buildseg.footprints.measures import geodesic_sizes
+from buildseg.footprints.measures import count_vertices, geodesic_sizes
 from buildseg.footprints.shaping import Shaped, Shaper, join_shaped
 
 
@@ -100,7 +100,8 @@ class Finisher:
     def _finish(self, shaped: Shaped) -> geopandas.GeoDataFrame:
         geometry, origin = self._ground.place(shaped.shape)
         area, perimeter = geodesic_sizes(geometry, self._ground.target)
-        large = area >= self._min_area
+        # What simplifying takes from a building must not decide whether it is one.
+        large = area * (shapely.area(shaped.plain) / shapely.area(shaped.shape))[origin] >= self._min_area
         geometry, origin, area, perimeter = geometry[large], origin[large], area[large], perimeter[large]
         contours = shaped.contours
         order = np.lexsort(_first(contours.polygons)[origin].T[::-1])
@@ -114,7 +115,7 @@ class Finisher:
             "area_m2": area[order].round(2),
             "perimeter_m": perimeter[order].round(2),
             "orientation_deg": self._ground.orientations(shaped.shape)[origin].round(1) % 180,
-            "vertices": _vertices(geometry[order]),
+            "vertices": count_vertices(geometry[order]),
             "status": pd.array(shaped.status[origin], dtype="str"),
             "scene": pd.array([self._scene] * len(order), dtype="str"),
         }
@@ -126,8 +127,3 @@ def _first(polygons: NDArray[np.object_]) -> NDArray[np.float64]:
     """What polygons are sorted by: their top, then their leftmost vertex, shape (n, 3)."""
     leftmost = shapely.get_coordinates(shapely.get_point(shapely.get_exterior_ring(polygons), 0))
     return np.column_stack([shapely.bounds(polygons)[:, 1], leftmost])
-
-
-def _vertices(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Count vertices, the first of each ring once."""
-    return np.asarray(shapely.get_num_coordinates(polygons) - 1 - shapely.get_num_interior_rings(polygons), np.int64)

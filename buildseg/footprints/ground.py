@@ -16,6 +16,8 @@ from tiling.errors import OptionError, ProbabilityError, SceneError
 from tiling.georeference import ground_sample_distance
 
 _DECIMALS = 7
+# No CRS for maps stretches that much; one that ends at 180 degrees tears polygons that cross it.
+_TORN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class Ground:
         metric: NDArray[np.object_] = shapely.transform(polygons, lambda points: points * self.gsd)
         return metric
 
+    def _cut(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Bring polygons that cross 180 degrees of longitude from the raster's CRS to a target that ends there."""
+        to_degrees, to_target = transformer(self.source, WGS84), transformer(WGS84, self.target)
+        degrees = shapely.transform(polygons, lambda points: np.column_stack(to_degrees.transform(*points.T)))
+        cut: NDArray[np.object_] = shapely.transform(
+            cut_at_antimeridian(degrees), lambda points: np.column_stack(to_target.transform(*points.T))
+        )
+        return cut
+
     def orientations(self, metric: NDArray[np.object_]) -> NDArray[np.float64]:
         """Give the directions of polygons: that of the longer side of the smallest rectangle around each.
 
@@ -67,8 +78,8 @@ class Ground:
     def place(self, metric: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
         """Bring polygons to the target CRS.
 
-        Geographic coordinates are rounded to 1e-7 degrees, a centimetre, and cut at the antimeridian. Both
-        can part a polygon in two or leave nothing of it.
+        Geographic coordinates are rounded to 1e-7 degrees, a centimetre, and polygons cut at the antimeridian, where
+        the target ends there. Both can part a polygon in two or leave nothing of it.
 
         Args:
             metric: From `measure`, shape (n,).
@@ -81,16 +92,25 @@ class Ground:
         """
         to_source = self.transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1])
         to_target = transformer(self.source, self.target)
-        placed = shapely.transform(
-            metric, lambda points: np.column_stack(to_target.transform(*(to_source @ tuple(points.T))))
-        )
+        there = shapely.transform(metric, lambda points: np.column_stack(to_source @ tuple(points.T)))
+        placed = shapely.transform(there, lambda points: np.column_stack(to_target.transform(*points.T)))
         if not np.isfinite(shapely.get_coordinates(placed)).all():
             raise OptionError(f"--crs: the raster reaches out of the area of {self.target.name}; choose another CRS")
         if self.target.is_geographic:
             placed = snap(cut_at_antimeridian(placed))
+        elif self.target != self.source:
+            torn = _widths(placed) > _TORN * _widths(metric)
+            placed[torn] = self._cut(there[torn])
+        broken = ~shapely.is_valid(placed)
+        placed[broken] = shapely.make_valid(placed[broken], method="structure")
         parts, origin = shapely.get_parts(placed, return_index=True)
         whole = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
         return parts[whole], origin[whole]
+
+
+def _widths(polygons: NDArray[np.object_]) -> NDArray[np.float64]:
+    bounds = shapely.bounds(polygons)
+    return np.asarray(bounds[:, 2] - bounds[:, 0])
 
 
 def find_ground(path: Path, dataset: DatasetReader, crs: str) -> Ground:

@@ -1,4 +1,4 @@
-"""Lengths, areas and directions on the ellipsoid."""
+"""Lengths, areas and directions on the ellipsoid; vertices."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -54,3 +54,8 @@ def azimuths(start: NDArray[np.float64], end: NDArray[np.float64], crs: pyproj.C
     (lon, lat), (lon_end, lat_end) = (to_degrees.transform(*np.ascontiguousarray(xy.T)) for xy in (start, end))
     forward, _, _ = _ELLIPSOID.inv(lon, lat, lon_end, lat_end)
     return np.asarray(forward) % 180
+
+
+def count_vertices(polygons: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Count vertices of polygons, the first of each ring once, shape (n,)."""
+    return np.asarray(shapely.get_num_coordinates(polygons) - 1 - shapely.get_num_interior_rings(polygons), np.int64)

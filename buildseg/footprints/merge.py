@@ -118,7 +118,7 @@ class _Near:
         at_edge = shapely.distance(polygons, hull.boundary) <= reach
         confidence = np.full(len(frame), -1.0)
         if "confidence" in frame:
-            confidence = frame["confidence"].to_numpy(np.float64, na_value=np.nan)
+            confidence = pd.to_numeric(frame["confidence"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         return cls(polygons, np.nan_to_num(confidence, nan=-1), at_edge, np.full(len(frame), scene), rows)
 
 

@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from buildseg.footprints.formats.gdal import SHAPEFILE_NAMES
 from buildseg.footprints.ground import cut_at_antimeridian, snap
-from buildseg.footprints.measures import WGS84, geodesic_sizes, transformer
+from buildseg.footprints.measures import WGS84, count_vertices, geodesic_sizes, transformer
 from tiling.errors import FootprintsError, OptionError
 
 _ROWS = 10_000
@@ -59,14 +59,16 @@ class FootprintFile:
 
     def __iter__(self) -> Iterator[geopandas.GeoDataFrame]:
         """Read the file from its start."""
-        count, nothing = 0, True
+        count, rows = 0, 0
         with self._readable(), _opened(self._path) as (_, geometry, batches):
             for batch in batches:
                 table = self._table(pyarrow.Table.from_batches([batch]), geometry)
-                count, nothing = count + len(table), False
+                count, rows = count + len(table), rows + len(batch)
                 yield table
-            if nothing:
+            if not rows:
                 yield self._table(batches.schema.empty_table(), geometry)
+            elif not count:
+                raise FootprintsError(f"none of its {rows} geometries is a polygon; give a file of polygons")
         self._count = count
 
     def _table(self, table: pyarrow.Table, geometry: str) -> geopandas.GeoDataFrame:
@@ -76,8 +78,13 @@ class FootprintFile:
         if self._path.suffix.lower() == ".shp":
             frame = frame.rename(columns=_LONG_NAMES)
         frame = geopandas.GeoDataFrame(frame.reset_index(drop=True), geometry=polygons, crs=self.crs)
-        if "area_m2" not in frame or not np.array_equal(origin, np.arange(len(table))):
-            frame["area_m2"] = geodesic_sizes(polygons, self.crs)[0].round(2)
+        whole = np.array_equal(origin, np.arange(len(table)))
+        if not whole or "area_m2" not in frame:
+            area, perimeter = geodesic_sizes(polygons, self.crs)
+            sizes = {"area_m2": area.round(2), "perimeter_m": perimeter.round(2)}
+            measured = sizes | {"vertices": count_vertices(polygons)}
+            for name in measured.keys() & {"area_m2", *frame.columns}:
+                frame[name] = measured[name]
         return frame
 
     def _polygons(self, geometry: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:

@@ -15,6 +15,8 @@ from buildseg.footprints.simplify import simplify_groups
 from buildseg.footprints.split import SplitOptions
 from tiling.errors import OptionError
 
+_GRID = 2.0**-12
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shaped:
@@ -118,10 +120,27 @@ class Shaper:
         shape = _without_small_holes(plain, group, self._min_hole)
         status = np.full(len(plain), self.untouched, np.object_)
         if self._regular:
-            shape, status = regularize(shape, group, self._regular)
+            shape, status = self._firm(plain, *regularize(shape, group, self._regular), group)
         elif self._tolerance:
             shape = simplify_groups(shape, group, self._tolerance)
         return Shaped(contours, plain, shape, status, group)
+
+    def _firm(
+        self,
+        plain: NDArray[np.object_],
+        shape: NDArray[np.object_],
+        status: NDArray[np.object_],
+        group: NDArray[np.int64],
+    ) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Round vertices, so that what is valid stays so in other coordinates; give up groups where it is not."""
+        grid = _GRID * min(self._ground.gsd)
+        rounded = shapely.transform(shape, lambda points: np.round(points / grid) * grid)
+        shares = np.bincount(group, minlength=1)[group] > 1
+        wrong = ~shapely.is_valid(rounded)
+        wrong[shares] |= ~shapely.is_empty(shapely.coverage_invalid_edges(rounded[shares]))
+        broken = np.isin(group, group[wrong])
+        rounded[broken] = simplify_groups(plain[broken], group[broken], self.reach / 2)
+        return rounded, np.where(broken, self.untouched, status)
 
 
 def join_shaped(shaped: Sequence[Shaped]) -> Shaped:

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas
@@ -43,7 +43,7 @@ class VectorizeOptions:
         threshold: Probability from which a pixel is building, in (0, 1).
         core: Probability that a footprint must reach somewhere, from the threshold up to 1; None asks for no more than
             the threshold.
-        min_area: Square metres below which a footprint is dropped, 0 or more.
+        min_area: Square metres below which a footprint is dropped, before it is simplified; 0 or more.
         shape: What shape they are given.
         crs: "wgs84", "native" (the raster's own) or "EPSG:n".
         block: Rows and columns that are worked on at once. The footprints do not depend on it.
@@ -76,9 +76,18 @@ class VectorizeOptions:
 
     def in_words(self) -> dict[str, str]:
         """Put all that the footprints depend on into words, by the name of the option."""
-        shape = {name.replace("_", "-"): value for name, value in asdict(self.shape).items() if name != "split"}
-        values = {"threshold": self.threshold, "core": self.core, "min-area": self.min_area, **shape, "crs": self.crs}
-        return {f"--{name}": str(value) for name, value in values.items()} | {"--split": self.shape.split.method}
+        shape = self.shape
+        deviation = "three pixels" if shape.max_deviation is None else str(shape.max_deviation)
+        return {
+            "--threshold": str(self.threshold),
+            "--core": "none" if self.core is None else str(self.core),
+            "--min-area": str(self.min_area),
+            "--min-hole": str(shape.min_hole),
+            "--simplify": "half a pixel" if shape.simplify is None else str(shape.simplify),
+            "--regularize": f"yes, within {deviation}" if shape.regularize else "no",
+            "--split": shape.split.method,
+            "--crs": self.crs,
+        }
 
 
 class Vectorizer:
@@ -198,7 +207,8 @@ def vectorize(raster: Path, options: VectorizeOptions, *, track: Track = silent)
 
 def _provenance(dataset: DatasetReader) -> dict[str, str]:
     """What the raster says of how it was made."""
-    made = {name.removeprefix("BUILDSEG_").lower(): text for name, text in dataset.tags().items() if "BUILDSEG" in name}
+    tags = dataset.tags()
+    made = {name: tags[f"BUILDSEG_{name.upper()}"] for name in ("scene", "model") if f"BUILDSEG_{name.upper()}" in tags}
     return {"buildseg": __version__, "probability": Path(dataset.name).name, **made}
 
 

@@ -13,7 +13,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from buildseg.footprints.formats.arrow import GEOMETRY, ArrowFootprints
 from buildseg.footprints.formats.gdal import is_wgs84, shapefile_names, write_with_gdal
 from buildseg.footprints.formats.parquet import write_parquet
-from buildseg.footprints.formats.provenance import BESIDE, SIDECAR, write_beside
+from buildseg.footprints.formats.provenance import BESIDE, sidecar, write_beside
 from buildseg.footprints.ground import snap
 from buildseg.footprints.stream import FootprintStream
 from buildseg.footprints.style import SUFFIX as STYLE
@@ -68,7 +68,7 @@ def write_footprints(
         footprints: They may be none.
         target: The file to write.
         provenance: How the footprints came to be, each thing by its name. It goes into the file, or, of a shapefile
-            and of ``.geojsonl``, into ``.provenance.json`` beside it.
+            and of ``.geojsonl``, into ``.shp.provenance.json`` or such beside it.
         overwrite: Whether existing files may be replaced.
 
     Raises:
@@ -83,7 +83,7 @@ def write_footprints(
     arrow = ArrowFootprints(tables, footprints.crs, footprints.count)
     style = style_to_write(target, arrow.schema.names, overwrite=overwrite)
     beside = files_of(target)[1:] and (*_PARTS_OF_SHAPEFILE, *_INDEXES_OF_SHAPEFILE)
-    beside = (*beside, *((SIDECAR,) if suffix in BESIDE else ()), *((STYLE,) if style else ()))
+    beside = (*beside, *((sidecar(target),) if suffix in BESIDE else ()), *((STYLE,) if style else ()))
     with _writable(target, arrow), written_whole(target, overwrite=overwrite, beside=beside) as partial:
         if suffix == ".parquet":
             write_parquet(arrow, partial, provenance)

@@ -20,6 +20,7 @@ _JOB = "job.json"
 _LOCK = "lock"
 _FINISHING = "finishing"
 _MOSAIC = "probability.vrt"
+_REMEDY = "start again with --overwrite instead of --resume"
 
 
 class PartStore:
@@ -126,17 +127,30 @@ def check_record(path: Path, job: Mapping[str, str], kept: str) -> None:
     Raises:
         OutputError: They differ, or the record is gone or damaged.
     """
-    remedy = "start again with --overwrite instead of --resume"
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path}, which says how {kept} came to be, cannot be read; {remedy}") from error
+        raise OutputError(f"{path}, which says how {kept} came to be, cannot be read; {_REMEDY}") from error
+    check_job(before, job, kept)
+
+
+def check_job(before: Mapping[str, str], job: Mapping[str, str], kept: str) -> None:
+    """Refuse to go on with another job than before.
+
+    Args:
+        before: What is there depends on.
+        job: What the result depends on now.
+        kept: What is there, for the message.
+
+    Raises:
+        OutputError: They differ.
+    """
     changed = [name for name in {**before, **job} if before.get(name) != job.get(name)]
     if changed:
         said = "; ".join(
             f"{name} was {before.get(name, 'not there')} and is {job.get(name, 'gone')}" for name in changed
         )
-        raise OutputError(f"{kept} came of another job ({said}); run it as before, or {remedy}")
+        raise OutputError(f"{kept} came of another job ({said}); run it as before, or {_REMEDY}")
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from buildseg.footprints import VectorizeOptions, check_format, files_of, write_footprints, write_raster_style
+from buildseg.footprints.formats.provenance import read_provenance
 from buildseg.footprints.tables import FootprintTables
 from buildseg.model_file import Model
 from buildseg.prediction.following import FootprintFollower
@@ -16,6 +17,7 @@ from buildseg.prediction.local import Finished, LocalPredictor
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.parts import (
     PartStore,
+    check_job,
     check_record,
     mark_finishing,
     opened_folder,
@@ -67,11 +69,6 @@ class Outputs:
     def record(self) -> Path:
         """The file that says how the outputs were made."""
         return self.written[0].with_name(f"{self.written[0].name}.job.json")
-
-    @property
-    def finished(self) -> bool:
-        """Whether all is there and no run was cut off."""
-        return all(file.exists() for file in self.written) and not parts_folder(self.written[0]).exists()
 
     @property
     def replaces(self) -> bool:
@@ -206,7 +203,10 @@ def predict_with(
             return None
         words = fingerprint(job, predictor.models, options, predictor.precision)
         with opened_folder(outputs.written[0], words, resume=outputs.resume, overwrite=outputs.overwrite) as folder:
-            store = PartStore(folder, job.profile(predictor.models), job.blocks)
+            profile = job.profile(predictor.models)
+            model = " + ".join(text for name, text in words.items() if name.startswith("model "))
+            profile = replace(profile, tags={**profile.tags, "BUILDSEG_MODEL": model})
+            store = PartStore(folder, profile, job.blocks)
             done = store.finished()
             wanted = polygons if outputs.footprints else None
             with _following(job, store, wanted) as follower:
@@ -272,7 +272,8 @@ def is_finished(
 ) -> bool:
     """Say whether an earlier run left nothing to do: all outputs are there.
 
-    Outputs without a record are taken as they are, unless they may be replaced.
+    Outputs without a record are taken as they are, unless they may be replaced, or the footprints' file says that they
+    came of something else.
 
     Args:
         predictor: Models that are ready.
@@ -286,10 +287,15 @@ def is_finished(
     """
     if parts_folder(outputs.written[0]).exists() or not all(target.exists() for target in outputs.written):
         return False
-    if not outputs.record.exists():
-        return not outputs.overwrite
+    recorded = outputs.record.exists()
+    if not recorded and outputs.overwrite:
+        return False
     with opened_job(request, predictor.models, options) as job:
         words = fingerprint(job, predictor.models, options, predictor.precision)
-    wanted = polygons if outputs.footprints else None
-    check_record(outputs.record, words | (wanted.in_words() if wanted else {}), str(outputs.written[0]))
+    words |= polygons.in_words() if outputs.footprints else {}
+    if recorded:
+        check_record(outputs.record, words, str(outputs.written[0]))
+    elif outputs.footprints is not None:
+        said = {name: text for name, text in read_provenance(outputs.footprints).items() if name in words}
+        check_job(said, {name: words[name] for name in said}, str(outputs.footprints))
     return True

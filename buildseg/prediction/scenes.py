@@ -146,9 +146,7 @@ def predict_scenes(
     with _tidied(merged):
         for source, request in requests.items():
             outputs = destination.of(source, len(sources))
-            if not several and outputs.resume and not outputs.overwrite and outputs.finished:
-                said = "there already, and nothing left to go on with"
-            elif several and outputs.resume and is_finished(predictor, request, outputs, options, polygons):
+            if outputs.resume and is_finished(predictor, request, outputs, options, polygons):
                 said = "done by an earlier run" if outputs.record.exists() else "left as it was before this run"
             else:
                 result = predict_with(predictor, request, outputs, options, polygons, track=track)

@@ -10,9 +10,13 @@ import pyogrio
 from buildseg.footprints.formats.pmtiles import metadata_of
 
 MEMBER = "provenance"
-SIDECAR = ".provenance.json"
 BESIDE = (".shp", ".geojsonl")
 _HEAD_LINES = 20
+
+
+def sidecar(path: Path) -> str:
+    """Give the ending of the sidecar of a file: in place of its extension, which it begins with."""
+    return f"{path.suffix}.provenance.json"
 
 
 def write_beside(path: Path, provenance: Mapping[str, str]) -> None:
@@ -23,7 +27,7 @@ def write_beside(path: Path, provenance: Mapping[str, str]) -> None:
         provenance: What there is to say; if nothing, no sidecar is written.
     """
     if provenance:
-        path.with_suffix(SIDECAR).write_text(in_json(provenance, indent=1), encoding="utf-8")
+        path.with_suffix(sidecar(path)).write_text(in_json(provenance, indent=1), encoding="utf-8")
 
 
 def in_json(provenance: Mapping[str, str], indent: int | None = None) -> str:
@@ -43,7 +47,7 @@ def read_provenance(path: Path) -> dict[str, str]:
     suffix = path.suffix.lower()
     try:
         if suffix in BESIDE:
-            return _mapping(path.with_suffix(SIDECAR).read_text(encoding="utf-8"))
+            return _mapping(path.with_suffix(sidecar(path)).read_text(encoding="utf-8"))
         if suffix == ".geojson":
             return _mapping(_member(path))
         if suffix == ".parquet":
