@@ -566,6 +566,17 @@ def test_the_pictures_can_be_looked_at(trained):
         assert (np.abs(examples[..., :3] - colour).max(axis=-1) < 0.02).any()
 
 
+def test_the_report_holds_all_there_is_to_see(trained):
+    _, folder, result, rows = trained
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page and 'src="data:' in page
+    assert f"<b>{result.scores['val_iou']:.3f}</b>" in page
+    assert page.count("<tr>") == 1 + len(rows) and f"<td>{result.scores['epoch']:.0f} (best)</td>" in page
+    for name, value in (("learning rate", "0.005"), ("loss", "bce-dice"), ("seed", "1"), ("crop", "64")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in page
+
+
 def test_the_same_seed_gives_the_same_weights(tiles, tmp_path):
     models = [run(tiles, tmp_path / f"{n}", seed=seed).model for n, seed in enumerate((3, 3, 4))]
     first, again, other = (load_model(path).network.state_dict() for path in models)

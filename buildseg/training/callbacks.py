@@ -39,7 +39,8 @@ class MovingAverage(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         def average(mean: Tensor, now: Tensor, number: Tensor | int) -> Tensor:
-            kept = min(decay, (1 + int(number)) / (10 + int(number)))
+            known = torch.as_tensor(number)
+            kept = ((1 + known) / (10 + known)).clamp_max(decay)  # a tensor: the GPU need not be waited for
             return mean * kept + now * (1 - kept)
 
         super().__init__(avg_fn=average)

@@ -108,21 +108,21 @@ def train(
     average = MovingAverage(options.keep.ema) if options.keep.ema else None
     recorder = RunRecorder(out, card, val, getattr(torch, options.store), average)
     content = made_of(tiles, card)
-    callbacks = [
-        recorder,
-        FiniteLoss(crops, options),
-        RunCheckpoint(out, options.seed, content),
-        *((average,) if average else ()),
-        *((EarlyStopping("val_iou", mode="max", patience=options.keep.patience),) if options.keep.patience else ()),
-        *((RunBar(),) if show_progress else ()),
-    ]
     checkpoint = find_checkpoint(out, content) if resume else None
+    callbacks = [recorder, FiniteLoss(crops, options), RunCheckpoint(out, options.seed, content)]
+    callbacks += _optional_callbacks(options, average, show_progress)
     with _quiet_lightning():
         trainer = _trainer(out, options, device, precision, callbacks)
         trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     write_report(out, recorder.history, recorder.best, plan.flat())
     (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
     return TrainResult(out / BEST, recorder.best)
+
+
+def _optional_callbacks(options: TrainOptions, average: MovingAverage | None, show_progress: bool) -> list[Callback]:
+    patience = options.keep.patience
+    stop = EarlyStopping("val_iou", mode="max", patience=patience) if patience else None
+    return [callback for callback in (average, stop, RunBar() if show_progress else None) if callback]
 
 
 def default_crop(tiles: Tiles, contract: Contract) -> int:
