@@ -209,8 +209,18 @@ def train(
         str,
         typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1, ... or mps.", rich_help_panel=MACHINE),
     ] = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Devices of this machine to train on, each with batches of its own. On several machines, torchrun "
+            "starts the command on each.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that load chips.", rich_help_panel=MACHINE)] = 2,
+    workers: Annotated[
+        int, typer.Option(help="Processes that load chips, for each device.", rich_help_panel=MACHINE)
+    ] = 2,
 ) -> None:
     """Train a network on tiles and keep the best model by validation IoU.
 
@@ -245,6 +255,8 @@ def train(
         resume=resume,
         show_progress=sys.stderr.isatty(),
     )
+    if not result.first:
+        return
     scores = result.scores
     over = "" if run.classes == 1 else f" (means over {run.classes} classes)"
     typer.echo(

@@ -15,7 +15,6 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "poly", "one-cycle"]
 Preset = Literal["none", "light", "strong"]
 Sampling = Literal["uniform", "balanced"]
-PRESETS: tuple[Preset, ...] = get_args(Preset)
 _USUAL_RATE = {"adamw": 1e-3, "sgd": 1e-2}
 _USUAL_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
 
@@ -133,7 +132,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """How the learning rate goes: it rises linearly, but for ``one-cycle``, and then falls.
+    """How the learning rate rises, but for ``one-cycle`` linearly, and then falls.
 
     Attributes:
         schedule: ``cosine``, ``poly`` or ``one-cycle``.
@@ -167,7 +166,7 @@ class DataOptions:
     """Which crops are shown.
 
     Attributes:
-        augment: ``none``, ``light`` or ``strong``: how much crops are changed at random.
+        augment: How much crops are changed at random: one of `PRESETS`.
         sampling: ``uniform``, or ``balanced``: chips with no, few, some and many building pixels equally often.
 
     Raises:
@@ -214,7 +213,8 @@ class TrainOptions:
         gsd: Metres per pixel to train at; None takes the tiles' own.
         precision: Arithmetic; ``auto`` mixes in half precision where the device is fast at it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        workers: Processes that load chips.
+        devices: Devices of this machine to train on, each with batches of its own.
+        workers: Processes that load chips, for each device.
         seed: Of everything random.
         store: Type in which the model file keeps convolution weights.
         loss: What is made small.
@@ -234,6 +234,7 @@ class TrainOptions:
     gsd: float | None = None
     precision: Precision = "auto"
     device: str = "auto"
+    devices: int = 1
     workers: int = 2
     seed: int = 0
     store: Storage = "float32"
@@ -250,6 +251,7 @@ class TrainOptions:
             _check(flag, side, side is None or (side >= 64 and side % 32 == 0), "a multiple of 32, 64 or more")
         _check("--gsd", self.gsd, self.gsd is None or 0 < self.gsd < math.inf, "metres per pixel, such as 0.3")
         _check("--seed", self.seed, 0 <= self.seed < 2**32, f"0 to {2**32 - 1}")
+        _check("--devices", self.devices, self.devices >= 1, "1 or more")
         _check("--workers", self.workers, self.workers >= 0, "0 or more")
         _known("--precision", self.precision, Precision)
         _known("--store", self.store, Storage)
@@ -261,8 +263,8 @@ class TrainOptions:
         Args:
             values: By name of a field, here or in a group; what is named otherwise is passed over.
         """
-        groups = {name: _picked(group, values) for name, group in GROUPS.items()}
-        return cls(**{name: values[name] for name in PLAIN if name in values}, **groups)
+        plain = {name: values[name] for name in PLAIN if name in values}
+        return cls(**plain, **{name: _picked(group, values) for name, group in GROUPS.items()})
 
     def flat(self) -> dict[str, Any]:
         """Give all options by name, those of the groups among them, as JSON values."""
@@ -281,6 +283,7 @@ GROUPS: dict[str, type[Any]] = {
 """The groups of `TrainOptions`, whose fields have names of their own."""
 PLAIN = tuple(each.name for each in fields(TrainOptions) if each.name not in GROUPS)
 """The fields of `TrainOptions` that are no group."""
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 def _picked(group: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a group
@@ -289,8 +292,9 @@ def _picked(group: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 def _check(flag: str, value: object, right: bool, wanted: str) -> None:
     if not right:
-        said = f"{value:g}" if isinstance(value, float) else str(value)
-        raise OptionError(f"{flag} {said} is out of range; give {wanted}")
+        raise OptionError(
+            f"{flag} {f'{value:g}' if isinstance(value, float) else value} is out of range; give {wanted}"
+        )
 
 
 def _known(flag: str, value: str, words: Any) -> None:  # noqa: ANN401 - a Literal

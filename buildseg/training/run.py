@@ -26,6 +26,7 @@ from buildseg.training.dataset import TrainingCrops, WholeChips, pixels_of
 from buildseg.training.loaders import make_loader, train_loader
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
+from buildseg.training.processes import processes
 from buildseg.training.record import RECORD, Run, read_record, write_record
 from buildseg.training.report import REPORT, write_report
 from buildseg.training.start import make_contract, make_start
@@ -47,10 +48,12 @@ class TrainResult:
     Attributes:
         model: File of the best model.
         scores: Its validation scores, 0..1, and the epoch, from 1.
+        first: Whether this process, of those that train together, is the one to speak of it.
     """
 
     model: Path
     scores: dict[str, float]
+    first: bool = True
 
 
 def train(
@@ -84,11 +87,11 @@ def train(
         TrainingError: The loss is not finite any more.
     """
     plan = Run(tiles.folders, tiles.classes, choice or NetworkChoice(), options or TrainOptions())
-    options = plan.options
+    options, group = plan.options, processes((options or TrainOptions()).devices)
     device = resolve_device(options.device)
     precision = _precision(options, device)
     resume = resume and _resumable(out, plan)
-    _check_folder(out, overwrite=overwrite or resume)
+    _check_folder(out, overwrite=overwrite or resume or not group.first)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     start = make_start(plan.choice, tiles)
     if tiles.boundaries and not start.network.architecture.boundary:
@@ -99,12 +102,13 @@ def train(
     crops, val = TrainingCrops(tiles.train, contract, crop, options.data.augment), WholeChips(tiles.val, contract)
     card = ModelCard(asdict(start.network.architecture), contract, _provenance(tiles, plan, crop, start.card))
     loaders = (
-        train_loader(crops, options),
+        train_loader(crops, options, group),
         # One by one: chips of different sizes would have to be padded, and attention would look at the padding.
         make_loader(val, options.workers, batch_size=1),
     )
-    _make_folder(out, keep=resume)
-    write_record(out / RECORD, plan)
+    if group.first:
+        _make_folder(out, keep=resume)
+        write_record(out / RECORD, plan)
     average = MovingAverage(options.keep.ema) if options.keep.ema else None
     recorder = RunRecorder(out, card, val, getattr(torch, options.store), average)
     content = made_of(tiles, card)
@@ -114,9 +118,10 @@ def train(
     with _quiet_lightning():
         trainer = _trainer(out, options, device, precision, callbacks)
         trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
-    write_report(out, recorder.history, recorder.best, plan.flat())
-    (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
-    return TrainResult(out / BEST, recorder.best)
+    if group.first:
+        write_report(out, recorder.history, recorder.best, plan.flat())
+        (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
+    return TrainResult(out / BEST, recorder.best, group.first)
 
 
 def _optional_callbacks(options: TrainOptions, average: MovingAverage | None, show_progress: bool) -> list[Callback]:
@@ -144,9 +149,16 @@ def _precision(options: TrainOptions, device: torch.device) -> _Precision:
 def _trainer(
     out: Path, options: TrainOptions, device: torch.device, precision: _Precision, callbacks: list[Callback]
 ) -> lightning.Trainer:
+    group = processes(options.devices)
+    if group.count > 1 and device.index is not None and device.type != "cpu":
+        raise OptionError(f"--device {device} is one, and there are {group.count} processes; give --device cuda")
+    # Weights of a frozen encoder have no gradient to wait for.
+    many = "ddp_find_unused_parameters_true" if options.optimizer.freeze_encoder else "ddp"
     return lightning.Trainer(
         accelerator=device.type,
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        devices=group.here if device.index is None or device.type == "cpu" else [device.index],
+        num_nodes=group.nodes,
+        strategy=many if group.count > 1 else "auto",
         precision=precision,
         max_epochs=options.epochs,
         logger=TensorBoardLogger(out, name="", version="", default_hp_metric=False),
@@ -164,7 +176,8 @@ def _trainer(
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advice, which is for its programmers, from our users, and let Ctrl-C be an interrupt."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         try:
