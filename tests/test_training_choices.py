@@ -19,6 +19,8 @@ from buildseg.model_file import load_model
 from buildseg.networks import build_network
 from buildseg.training.augment import make_augment
 from buildseg.training.callbacks import MovingAverage
+from buildseg.training.dataset import TrainingCrops
+from buildseg.training.loaders import train_loader
 from buildseg.training.losses import segmentation_loss
 from buildseg.training.module import SegmentationModule
 from buildseg.training.optimization import make_optimizer, make_schedule
@@ -34,7 +36,7 @@ from buildseg.training.options import (
 )
 from buildseg.training.record import Run, read_record, write_record
 from buildseg.training.sampling import EpochSampler, balanced_weights
-from test_training import SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
+from test_training import PLAIN, SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
 from tiling.errors import OptionError
 
 LOSSES = ["bce-dice", "focal", "lovasz", "tversky", "ohem", "outline"]
@@ -309,8 +311,12 @@ def test_balanced_sampling_shows_the_rare_as_often(tmp_path):
     assert groups == pytest.approx([1] * 4)
     places = [draw.place for draw in EpochSampler(16, 4000, 0, weights).draws(0)]
     assert np.mean(np.array(places) == 12) == pytest.approx(0.25, abs=0.03)
-    options = TrainOptions(batch_size=4, data=DataOptions(sampling="balanced"))
-    assert options.flat()["sampling"] == "balanced"
+    crops = TrainingCrops(chips, PLAIN, 64)
+    seen = {}
+    for sampling in ("uniform", "balanced"):
+        sampler = train_loader(crops, TrainOptions(workers=0, data=DataOptions(sampling=sampling))).sampler
+        seen[sampling] = np.mean([draw.place == 12 for epoch in range(50) for draw in sampler.draws(epoch)])
+    assert seen["uniform"] == 1 / 16 and seen["balanced"] == pytest.approx(0.25, abs=0.05)
 
 
 # ---- options and the record

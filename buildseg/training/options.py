@@ -45,9 +45,8 @@ class LossOptions:
     """What is made small: a term over pixels plus a term over areas.
 
     Attributes:
-        loss: ``bce-dice``: cross-entropy and Dice; ``focal``, ``ohem`` or ``outline``: cross-entropy that counts pixels
-            by how wrong they are, the hardest only, or those at outlines more, and Dice; ``lovasz`` or ``tversky``:
-            cross-entropy and, instead of Dice, the Lovász extension of IoU or the Tversky index.
+        loss: ``bce-dice``; ``focal``, ``ohem`` or ``outline`` count wrong pixels, the hardest or those at outlines
+            more; ``lovasz`` or ``tversky`` take the Lovász extension of IoU or the Tversky index instead of Dice.
         label_smoothing: Share of certainty taken from the labels, 0 up to 1, in cross-entropy.
         focal_gamma: Power of ``focal``, at least 0.
         tversky_missed: What a missed pixel counts with ``tversky``, from 0 to 1; a false one counts the rest.
@@ -156,9 +155,7 @@ class ScheduleOptions:
     @property
     def rise(self) -> float:
         """The warm-up, whatever it is."""
-        if self.warmup is not None:
-            return self.warmup
-        return 0.3 if self.schedule == "one-cycle" else 0.05
+        return self.warmup if self.warmup is not None else 0.3 if self.schedule == "one-cycle" else 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +289,8 @@ def _picked(group: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 def _check(flag: str, value: object, right: bool, wanted: str) -> None:
     if not right:
-        raise OptionError(
-            f"{flag} {f'{value:g}' if isinstance(value, float) else value} is out of range; give {wanted}"
-        )
+        said = f"{value:g}" if isinstance(value, float) else value
+        raise OptionError(f"{flag} {said} is out of range; give {wanted}")
 
 
 def _known(flag: str, value: str, words: Any) -> None:  # noqa: ANN401 - a Literal
