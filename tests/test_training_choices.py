@@ -36,7 +36,8 @@ from buildseg.training.options import (
 )
 from buildseg.training.record import Run, read_record, write_record
 from buildseg.training.sampling import EpochSampler, balanced_weights
-from test_training import PLAIN, SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
+from test_training import PLAIN as CONTRACT
+from test_training import SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
 from tiling.errors import OptionError
 
 LOSSES = ["bce-dice", "focal", "lovasz", "tversky", "ohem", "outline"]
@@ -311,7 +312,7 @@ def test_balanced_sampling_shows_the_rare_as_often(tmp_path):
     assert groups == pytest.approx([1] * 4)
     places = [draw.place for draw in EpochSampler(16, 4000, 0, weights).draws(0)]
     assert np.mean(np.array(places) == 12) == pytest.approx(0.25, abs=0.03)
-    crops = TrainingCrops(chips, PLAIN, 64)
+    crops = TrainingCrops(chips, CONTRACT, 64)
     seen = {}
     for sampling in ("uniform", "balanced"):
         sampler = train_loader(crops, TrainOptions(workers=0, data=DataOptions(sampling=sampling))).sampler
