@@ -73,10 +73,11 @@ def tiles_of(folder, train_chips=4, val_chips=2, **options):
     return open_tiles([folder])
 
 
-def run(tiles, out, choice=None, overwrite=False, show_progress=False, **options):
+def run(tiles, out, choice=None, overwrite=False, resume=False, show_progress=False, **options):
     choice = choice or NetworkChoice(name="unet", options={"decoder_channels": [32, 16, 16, 8, 8]}, **SMALL)
     basic = {"epochs": 1, "batch_size": 4, "crop": 64, "workers": 0, "device": "cpu", "precision": "fp32"}
-    return train(tiles, out, choice, TrainOptions.of(basic | options), overwrite=overwrite, show_progress=show_progress)
+    how = {"overwrite": overwrite, "resume": resume, "show_progress": show_progress}
+    return train(tiles, out, choice, TrainOptions.of(basic | options), **how)
 
 
 def random_batch(seed=0, shape=(2, 11, 13)):

@@ -252,6 +252,8 @@ def test_training_stops_when_it_gets_no_better(tmp_path):
     ious = [float(line.split(",")[3]) for line in lines[1:]]
     assert len(ious) < 9
     assert ious[:-1] == sorted(set(ious[:-1])) and ious[-1] <= max(ious[:-1])
+    run(tiles, tmp_path / "run", epochs=9, learning_rate=0.5, warmup=0.0, patience=1, resume=True)
+    assert (tmp_path / "run" / "metrics.csv").read_text().splitlines() == lines
 
 
 # ---- which crops are shown
