@@ -38,7 +38,7 @@ from buildseg.model_file import load_model
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
 from buildseg.tiles import Tiles, open_tiles
-from buildseg.training.options import NetworkChoice, TrainOptions
+from buildseg.training.options import NetworkChoice, OptimizerOptions, TrainOptions
 from buildseg.training.run import train
 from tiling import Block, Chip, rasterize_labels
 
@@ -96,7 +96,13 @@ def _predicted(
     small = {"decoder_channels": [64, 32, 16, 16, 16]}
     choice = NetworkChoice(None, "unet", "tu-resnet10t", "none", small, boundary)
     options = TrainOptions(
-        epochs=epochs, crop=96, window=256, learning_rate=2e-3, workers=0, precision="fp32", device="cpu"
+        epochs=epochs,
+        crop=96,
+        window=256,
+        workers=0,
+        precision="fp32",
+        device="cpu",
+        optimizer=OptimizerOptions(learning_rate=2e-3),
     )
     started = time.monotonic()
     run = out / ("with" if boundary else "without")

@@ -16,6 +16,7 @@ from .info import info
 from .merge import merge
 from .models import models
 from .predict import predict
+from .preview import preview
 from .tile import tile
 from .train import train
 from .vectorize import vectorize
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tile, train, predict, vectorize, merge, evaluate, explain, info, models):
+for command in (tile, preview, train, predict, vectorize, merge, evaluate, explain, info, models):
     app.command()(command)
 
 

@@ -21,6 +21,7 @@ from bright_model import bright_model
 from buildseg.boundaries import draw_boundaries
 from buildseg.classes import BAND_NAMES, IGNORE
 from buildseg.describe import describe
+from buildseg.footprints import ShapeOptions, SplitOptions
 from buildseg.footprints.raster import has_boundary, opened_probability, read_block
 from buildseg.footprints.vectorize import VectorizeOptions, vectorize
 from buildseg.labels import Labels
@@ -38,6 +39,7 @@ from buildseg.training.losses import bce_dice_loss
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.run import train
+from buildseg.training.sampling import Draw
 from network_rules import SMALL, images
 from test_prediction_network import CHEAP
 from tiling import Block, Chip
@@ -309,8 +311,8 @@ def test_crops_and_whole_chips_bring_the_label_along(town):
     whole = WholeChips(tiles.train, contract)[0]
     assert np.array_equal(whole.boundary.numpy(), read(tiles.train[0].boundary)[0])
     assert np.array_equal(whole.target.numpy(), read(tiles.train[0].mask)[0] > 0)
-    crops = TrainingCrops(tiles.train, contract, 64, seed=3)
-    for crop in (crops[number] for number in range(6)):
+    crops = TrainingCrops(tiles.train, contract, 64)
+    for crop in (crops[Draw(number, 3 + number)] for number in range(6)):
         assert crop.boundary.shape == crop.target.shape == (64, 64) and crop.boundary.dtype == torch.uint8
         inner = crop.boundary[1:-1, 1:-1] == 1
         assert 0.03 < inner.float().mean() < 0.5
@@ -320,7 +322,7 @@ def test_crops_and_whole_chips_bring_the_label_along(town):
 
 
 def contract_of(tiles):
-    from buildseg.training.run import make_contract
+    from buildseg.training.start import make_contract
 
     return make_contract(tiles, SHORT)
 
@@ -350,7 +352,7 @@ def test_boundaries_and_classes_have_losses_of_their_own():
     boundary[0, :8] = IGNORE
     network = build_network("unet", boundary=True, **SMALL)
     batch = Sample(torch.zeros(2, 3, 16, 16), target, boundary)
-    module = SegmentationModule(network, TrainOptions(boundary_weight=0.25))
+    module = SegmentationModule(network, TrainOptions.of({"boundary_weight": 0.25}))
     loss = module._loss(logits, batch)
     expected = bce_dice_loss(logits[:, :1], target) + 0.25 * bce_dice_loss(logits[:, 1:], boundary)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -368,7 +370,7 @@ def test_probabilities_are_read_off_their_own_channels():
 @pytest.mark.parametrize("weight", [0, -1, np.inf])
 def test_bad_weights_are_refused(weight):
     with pytest.raises(OptionError, match="--boundary-weight"):
-        TrainOptions(boundary_weight=weight)
+        TrainOptions.of({"boundary_weight": weight})
 
 
 # ---- training
@@ -490,7 +492,8 @@ def test_footprints_are_those_of_the_first_band(predicted, tmp_path):
         with rasterio.open(tmp_path / "one.tif", "w", **profile) as alone:
             alone.write(dataset.read(1), 1)
             alone.scales = dataset.scales[:1]
-    one, two = (vectorize(raster, VectorizeOptions()) for raster in (tmp_path / "one.tif", path))
+    options = VectorizeOptions(shape=ShapeOptions(split=SplitOptions("none")))
+    one, two = (vectorize(raster, options) for raster in (tmp_path / "one.tif", path))
     assert len(two) > 0 and one.equals(two)
 
 

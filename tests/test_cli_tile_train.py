@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import shapely
 from buildseg.cli.main import run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import scenes
 from buildseg.model_file import load_model
@@ -247,6 +248,16 @@ def test_train_without_a_network_names_the_remedies(yard, tiled):
     arguments = ["--tiles", "tiles", "--encoder", "resnet18", *SHORT]
     remedies = ["http://127.0.0.1:9", "--encoder-weights none", "a local .safetensors"]
     refused(buildseg, yard, "train", *arguments, code=16, says=remedies, **closed, **direct)
+
+
+def test_two_processes_train_together(tiled, tmp_path):
+    arguments = ["--tiles", tiled[0] / "tiles", "--out", "run", *TINY, "--encoder-weights", "none", *SHORT]
+    code, said, errors = buildseg("train", *arguments, "--devices", 2, "--freeze-encoder", 1, folder=tmp_path)
+    assert (code, errors) == (0, []) and len(said) == 1 and said[0].startswith("run/best.safetensors: validation IoU")
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert events.Scalars("train_loss")[-1].step == 7 // 2 - 1  # of 14 chips, each has 7, in batches of 2
 
 
 def test_an_interrupt_ends_training_and_keeps_whole_models(tiled, tmp_path):

@@ -54,7 +54,7 @@ def test_help_leaves_torch_alone():
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = ["tile", "train", "predict", "vectorize", "merge", "evaluate", "info", "models", "explain"]
+COMMANDS = ["tile", "preview", "train", "predict", "vectorize", "merge", "evaluate", "info", "models", "explain"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

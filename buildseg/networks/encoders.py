@@ -133,7 +133,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, in_channels: int) -> No
         if value is None and key.endswith("num_batches_tracked"):
             continue
         if value is not None and value.shape != tensor.shape:
-            value = _other_bands(value, tensor.shape, in_channels)
+            value = other_bands(value, tensor.shape, in_channels)
         if value is None:
             raise WeightsError(f"{path} does not fit the encoder: no {key} of {list(tensor.shape)}; {REMEDY}")
         found[key] = value
@@ -171,7 +171,7 @@ def _spellings(key: str) -> Iterator[str]:
     yield re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", bare)
 
 
-def _other_bands(weight: Tensor, shape: torch.Size, in_channels: int) -> Tensor | None:
+def other_bands(weight: Tensor, shape: torch.Size, in_channels: int) -> Tensor | None:
     """A first convolution for another number of bands, or None if it is not that which differs."""
     bands = weight.shape[1] if weight.ndim == 4 else 0
     if not bands or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:] or shape[1] != in_channels:

@@ -13,6 +13,8 @@ from buildseg.chip_file import ChipFile, read_boundary, read_image, read_mask
 from buildseg.classes import IGNORE
 from buildseg.contract import Contract
 from buildseg.training.augment import Augment, make_augment, resample
+from buildseg.training.options import Preset
+from buildseg.training.sampling import Draw
 
 
 class Sample(NamedTuple):
@@ -36,30 +38,27 @@ class TrainingCrops(Dataset[Sample]):
         chips: What to crop from.
         contract: How pixels are scaled, and at which resolution.
         crop: Side of a crop.
-        seed: Of the augmentation.
+        preset: How much crops are changed.
+
+    Attributes:
+        chips: The chip of each crop.
     """
 
-    def __init__(self, chips: Sequence[ChipFile], contract: Contract, crop: int, seed: int) -> None:
+    def __init__(self, chips: Sequence[ChipFile], contract: Contract, crop: int, preset: Preset = "strong") -> None:
         self._contract = contract
-        self._chips = [chip for chip in chips for _ in range(max(1, round(pixels_of(chip, contract) / crop**2)))]
-        self._arguments = (crop, len(contract.bands), contract.dtype, seed)
+        self.chips = [chip for chip in chips for _ in range(max(1, round(pixels_of(chip, contract) / crop**2)))]
+        self._crop, self._preset = crop, preset
         self._augment: Augment | None = None
 
     def __len__(self) -> int:
-        return len(self._chips)
+        return len(self.chips)
 
-    def __getitem__(self, index: int) -> Sample:
-        pixels, labels = load_chip(self._chips[index], self._contract)
-        if self._augment is None:
-            self._augment = self._make_augment()
-        pixels, labels = self._augment(pixels, labels)
-        return _as_sample(pixels, labels, self._contract)
-
-    def _make_augment(self) -> Augment:
-        """Build it where it runs: in each loader process, with random numbers of its own."""
-        crop, bands, dtype, seed = self._arguments
-        worker = torch.utils.data.get_worker_info()
-        return make_augment(crop, bands=bands, dtype=dtype, seed=seed if worker is None else worker.seed % 2**32)
+    def __getitem__(self, draw: Draw) -> Sample:
+        pixels, labels = load_chip(self.chips[draw.place], self._contract)
+        if self._augment is None:  # made where it runs: loader processes that are not forked cannot be given it
+            bands, dtype = len(self._contract.bands), self._contract.dtype
+            self._augment = make_augment(self._crop, bands=bands, dtype=dtype, preset=self._preset)
+        return _as_sample(*self._augment(pixels, labels, draw.seed), self._contract)
 
 
 class WholeChips(Dataset[Sample]):
@@ -68,17 +67,20 @@ class WholeChips(Dataset[Sample]):
     Args:
         chips: What to show.
         contract: How pixels are scaled, and at which resolution.
+
+    Attributes:
+        chips: The same.
     """
 
     def __init__(self, chips: Sequence[ChipFile], contract: Contract) -> None:
-        self._chips = chips
+        self.chips = chips
         self._contract = contract
 
     def __len__(self) -> int:
-        return len(self._chips)
+        return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        return _as_sample(*load_chip(self._chips[index], self._contract), self._contract)
+        return _as_sample(*load_chip(self.chips[index], self._contract), self._contract)
 
 
 def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], NDArray[np.uint8]]:

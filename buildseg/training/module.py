@@ -1,6 +1,5 @@
 """The training step, the same for every network."""
 
-import math
 from typing import Any
 
 import lightning
@@ -19,14 +18,14 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from buildseg.classes import IGNORE
+from buildseg.classes import BUILDING, IGNORE
 from buildseg.networks import NetworkOutput, SegmentationNetwork
 from buildseg.networks.output import class_logits
 from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample
 from buildseg.training.losses import bce_dice_loss, segmentation_loss
+from buildseg.training.optimization import encoder_of, make_optimizer, make_schedule
 from buildseg.training.options import TrainOptions
-from tiling.errors import TrainingError
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -35,6 +34,9 @@ class SegmentationModule(lightning.LightningModule):
     Args:
         network: Any network of the registry.
         options: How to train it.
+
+    Attributes:
+        chip_ious: IoU of building in each batch of the last validation; NaN where there is none and none was found.
     """
 
     def __init__(self, network: SegmentationNetwork, options: TrainOptions) -> None:
@@ -42,8 +44,15 @@ class SegmentationModule(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self._options = options
         self._boundary = network.architecture.boundary
+        self.chip_ious: list[Tensor] = []
         self.scores = _metrics(network.architecture.classes)
         self.boundary_score = BinaryF1Score(ignore_index=IGNORE, validate_args=False)
+
+    def on_train_epoch_start(self) -> None:
+        """Hold the encoder still, its batch statistics too, as long as it is frozen."""
+        if self._options.optimizer.freeze_encoder:
+            learns = self.current_epoch >= self._options.optimizer.freeze_encoder
+            encoder_of(self.network).requires_grad_(learns).train(learns)
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         """Measure the loss of a batch, auxiliary losses included."""
@@ -53,13 +62,12 @@ class SegmentationModule(lightning.LightningModule):
             loss = loss + extra.weight * self._loss(extra.logits, batch)
         if output.embedding:
             loss = loss + output.embedding.weight * category_consistent_loss(output.embedding, batch.target)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {batch_index + 1}; "
-                "lower --learning-rate, or train with --precision fp32"
-            )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the chips of the validation before."""
+        self.chip_ious.clear()
 
     def validation_step(self, batch: Sample, batch_index: int) -> None:
         """Score a batch of whole chips."""
@@ -68,6 +76,7 @@ class SegmentationModule(lightning.LightningModule):
         classes = class_logits(logits, self._boundary)
         found = (classes.squeeze(1) > 0).to(torch.uint8) if classes.shape[1] == 1 else classes.argmax(dim=1)
         self.scores.update(found, batch.target)
+        self.chip_ious.append(_building_iou(found, batch.target))
         if self._boundary:
             self.boundary_score.update((logits[:, -1] > 0).to(torch.uint8), batch.boundary)
         self.log("val_loss", self._loss(logits, batch), batch_size=len(batch.image))
@@ -82,32 +91,17 @@ class SegmentationModule(lightning.LightningModule):
             self.boundary_score.reset()
 
     def _loss(self, logits: Tensor, batch: Sample) -> Tensor:
-        loss = segmentation_loss(class_logits(logits, self._boundary), batch.target)
+        options = self._options.loss
+        loss = segmentation_loss(class_logits(logits, self._boundary), batch.target, options)
         if self._boundary:
-            loss = loss + self._options.boundary_weight * bce_dice_loss(logits[:, -1:], batch.boundary)
+            loss = loss + options.boundary_weight * bce_dice_loss(logits[:, -1:], batch.boundary)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; linear warm-up, then cosine decay to zero, step by step. Norms and biases do not decay."""
-        options = self._options
-        decaying = [p for p in self.network.parameters() if p.dim() > 1]
-        others = [p for p in self.network.parameters() if p.dim() <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decaying, "weight_decay": options.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=options.learning_rate,
-        )
+        """Make the optimiser, and the schedule of its rate, which goes step by step."""
+        optimizer = make_optimizer(self.network, self._options.optimizer)
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(steps * options.warmup))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = make_schedule(optimizer, steps, self._options.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -126,6 +120,11 @@ def _metrics(classes: int) -> MetricCollection:
         name: (one if classes == 1 else several)(**settings) for name, (one, several) in kinds.items()
     }
     return MetricCollection(metrics, prefix="val_")
+
+
+def _building_iou(found: Tensor, target: Tensor) -> Tensor:
+    known, hit, truth = target != IGNORE, found == BUILDING, target == BUILDING
+    return (hit & truth).sum() / ((hit | truth) & known).sum()
 
 
 def _channels_last(image: Tensor) -> Tensor:

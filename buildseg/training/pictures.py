@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,6 +20,22 @@ _NAMES = {
     "val_iou": "validation IoU",
     "val_f1": "validation F1",
 }
+
+
+class Example(NamedTuple):
+    """A chip to be shown.
+
+    Attributes:
+        name: What it is.
+        image: Shape (rows, cols, 3), 0..1.
+        target: Shape (rows, cols): classes, and `IGNORE`.
+        probability: Of building, shape (rows, cols), 0..1.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    target: NDArray[np.uint8]
+    probability: NDArray[np.float32]
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -39,31 +56,29 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
-    loss.set_title("binary cross-entropy + Dice")
+    loss.set_title("loss")
     best = max(range(len(history)), key=lambda index: history[index].get("val_iou", 0.0))
     score.set_title(f"best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
     score.set_ylim(0, 1)
     score.axvline(best + 1, color="gray", linestyle=":")
-    _save(figure, path)
+    save_figure(figure, path, overwrite=True)
 
 
-def draw_examples(
-    path: Path, examples: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]], title: str
-) -> None:
+def draw_examples(path: Path, examples: Sequence[Example], title: str) -> None:
     """Draw images beside truth and prediction.
 
     Args:
         path: PNG to write.
-        examples: For each row of the picture: image (rows, cols, 3) in 0..1, target (rows, cols) of classes and
-            `IGNORE`, and probability of building (rows, cols) in 0..1.
+        examples: The rows of the picture.
         title: Of the whole picture.
     """
     figure = Figure(figsize=(12, 3 * len(examples) + 1), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(len(examples), 4, squeeze=False)
-    for axes, name in zip(panels[0], ("image", "truth", "probability", "prediction"), strict=True):
+    for axes, name in zip(panels[0, 1:], ("truth", "probability", "prediction"), strict=True):
         axes.set_title(name)
-    for row, (image, target, probability) in zip(panels, examples, strict=True):
+    for row, (name, image, target, probability) in zip(panels, examples, strict=True):
+        row[0].set_title(name, fontsize="medium")
         row[0].imshow(image)
         row[1].imshow(np.where(target == IGNORE, 0.5, target == BUILDING), cmap="gray", vmin=0, vmax=1)
         row[2].imshow(probability, cmap="magma", vmin=0, vmax=1)
@@ -73,21 +88,23 @@ def draw_examples(
     colours = {"found": FOUND, "missed": MISSED, "falsely found": FALSE}
     patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
-    _save(figure, path)
+    save_figure(figure, path, overwrite=True)
 
 
-def viewable(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+def viewable(pixels: NDArray[np.generic], like: NDArray[np.generic] | None = None) -> NDArray[np.float32]:
     """Make a picture of any bands: the first three (or the first, grey), stretched to their 2nd and 98th percentile.
 
     Args:
         pixels: Shape (bands, rows, cols).
+        like: Pixels whose percentiles are taken instead, so that the two can be compared.
 
     Returns:
         Shape (rows, cols, 3), 0..1.
     """
-    shown = pixels[:3] if len(pixels) >= 3 else pixels[[0, 0, 0]]
-    low, high = np.percentile(shown.astype(np.float64), (2, 98))
-    picture: NDArray[np.float32] = np.clip((shown - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    chosen = slice(3) if len(pixels) >= 3 else [0, 0, 0]
+    low, high = np.percentile((pixels if like is None else like)[chosen].astype(np.float64), (2, 98))
+    stretched = (pixels[chosen] - low) / max(high - low, 1e-6)
+    picture: NDArray[np.float32] = np.clip(stretched, 0, 1).astype(np.float32)
     return picture.transpose(1, 2, 0)
 
 
@@ -101,6 +118,16 @@ def _compare(
     return picture
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path, overwrite=True) as partial:
+def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
+    """Write a figure as PNG.
+
+    Args:
+        figure: What to write.
+        path: The file.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists or cannot be written.
+    """
+    with written_whole(path, overwrite=overwrite) as partial:
         figure.savefig(partial, dpi=90)

@@ -1,39 +1,43 @@
 """A training run, from tiles to a model file."""
 
-import json
 import logging
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, RandomSampler
 
 from buildseg import __version__
 from buildseg.contract import Contract
 from buildseg.devices import fast_half_precision, resolve_device
-from buildseg.model_file import ModelCard, load_model
-from buildseg.networks import SegmentationNetwork, build_network, network_entry
+from buildseg.model_file import ModelCard
 from buildseg.tiles import Tiles
-from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, RunRecorder
-from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, pixels_of
+from buildseg.training.bar import RunBar
+from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, FiniteLoss, MovingAverage, RunRecorder
+from buildseg.training.checkpoint import CHECKPOINT, RunCheckpoint, find_checkpoint, made_of
+from buildseg.training.dataset import TrainingCrops, WholeChips, pixels_of
+from buildseg.training.loaders import make_loader, train_loader
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
+from buildseg.training.processes import processes
+from buildseg.training.record import RECORD, Run, read_record, write_record
+from buildseg.training.report import REPORT, write_report
+from buildseg.training.start import make_contract, make_start
 from tiling.errors import OptionError, OutputError
+from tiling.output import remove_leftovers
 
-_log = logging.getLogger(__name__)
 _Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-OPTIONS_FILE = "options.json"
-DEFAULT_WINDOW = 512
 _EVENTS = "events.out.tfevents.*"
+_FILES = (BEST, LAST, METRICS, CURVES, EXAMPLES, RECORD, REPORT, CHECKPOINT, _EVENTS)
+_MAY_CHANGE = {"device", "workers"}
 _PRECISION: dict[str, _Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -44,10 +48,12 @@ class TrainResult:
     Attributes:
         model: File of the best model.
         scores: Its validation scores, 0..1, and the epoch, from 1.
+        first: Whether this process, of those that train together, is the one to speak of it.
     """
 
     model: Path
     scores: dict[str, float]
+    first: bool = True
 
 
 def train(
@@ -57,12 +63,13 @@ def train(
     options: TrainOptions | None = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     show_progress: bool = False,
 ) -> TrainResult:
     """Train a network on tiles.
 
     The folder ``out`` gets ``best.safetensors`` and ``last.safetensors``, ``metrics.csv``, TensorBoard events,
-    ``curves.png``, ``validation.png`` and ``options.json``.
+    ``curves.png``, ``validation.png``, ``run.yaml``, ``report.html`` and a checkpoint to resume from.
 
     Args:
         tiles: What to learn from.
@@ -70,6 +77,7 @@ def train(
         choice: Which network.
         options: How.
         overwrite: Whether an earlier run's folder may be used again.
+        resume: Whether a run that was cut off in this folder goes on; where there is none, it begins.
         show_progress: Whether a bar is drawn on the terminal.
 
     Raises:
@@ -78,106 +86,48 @@ def train(
         WeightsError: Pretrained weights cannot be had.
         TrainingError: The loss is not finite any more.
     """
-    choice, options = choice or NetworkChoice(), options or TrainOptions()
+    plan = Run(tiles.folders, tiles.classes, choice or NetworkChoice(), options or TrainOptions())
+    options, group = plan.options, processes((options or TrainOptions()).devices)
     device = resolve_device(options.device)
     precision = _precision(options, device)
-    _check_folder(out, overwrite=overwrite)
+    resume = resume and _resumable(out, plan)
+    _check_folder(out, overwrite=overwrite or resume or not group.first)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
-    network, start = _first_network(choice, tiles)
-    if tiles.boundaries and not network.architecture.boundary:
+    start = make_start(plan.choice, tiles)
+    if tiles.boundaries and not start.network.architecture.boundary:
         tiles = tiles.without_boundaries()
-    contract = make_contract(tiles, options, start)
+    module = SegmentationModule(start.network, options)
+    contract = make_contract(tiles, options, start.card)
     crop = options.crop or default_crop(tiles, contract)
-    provenance = _provenance(tiles, choice, options, crop) | ({"started_from": start.training} if start else {})
-    card = ModelCard(asdict(network.architecture), contract, provenance)
-    val = WholeChips(tiles.val, contract)
-    recorder = RunRecorder(out, card, val, getattr(torch, options.storage))
+    crops, val = TrainingCrops(tiles.train, contract, crop, options.data.augment), WholeChips(tiles.val, contract)
+    card = ModelCard(asdict(start.network.architecture), contract, _provenance(tiles, plan, crop, start.card))
     loaders = (
-        _train_loader(TrainingCrops(tiles.train, contract, crop, options.seed), options),
+        train_loader(crops, options, group),
         # One by one: chips of different sizes would have to be padded, and attention would look at the padding.
-        _loader(val, options.workers, batch_size=1),
+        make_loader(val, options.workers, batch_size=1),
     )
-    _make_folder(out)
-    (out / OPTIONS_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    callbacks: list[Callback] = [recorder, RichProgressBar(leave=True)] if show_progress else [recorder]
+    if group.first:
+        _make_folder(out, keep=resume)
+        write_record(out / RECORD, plan)
+    average = MovingAverage(options.keep.ema) if options.keep.ema else None
+    recorder = RunRecorder(out, card, val, getattr(torch, options.store), average)
+    content = made_of(tiles, card)
+    checkpoint = find_checkpoint(out, content) if resume else None
+    callbacks = [recorder, FiniteLoss(crops, options), RunCheckpoint(out, options.seed, content)]
+    callbacks += _optional_callbacks(options, average, show_progress)
     with _quiet_lightning():
-        trainer = _trainer(out, options.epochs, device, precision, callbacks)
-        trainer.fit(SegmentationModule(network, options), *loaders)
-    (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
-    return TrainResult(out / BEST, recorder.best)
+        trainer = _trainer(out, options, device, precision, callbacks)
+        trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+    if group.first:
+        write_report(out, recorder.history, recorder.best, plan.flat())
+        (out / TensorBoardLogger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # an empty one, which Lightning makes
+    return TrainResult(out / BEST, recorder.best, group.first)
 
 
-def make_contract(tiles: Tiles, options: TrainOptions, start: ModelCard | None = None) -> Contract:
-    """State what a network trained on these tiles will expect.
-
-    Args:
-        tiles: What it is trained on.
-        options: May name resolution and window.
-        start: Card of the model that training goes on from: its scaling and resolution stay.
-    """
-    contract = start.contract if start else _contract_of(tiles)
-    return replace(contract, gsd=options.gsd or contract.gsd, window=options.window or contract.window)
-
-
-def _contract_of(tiles: Tiles) -> Contract:
-    return Contract(
-        bands=tiles.bands,
-        dtype=tiles.dtype,
-        mean=tiles.statistics.mean,
-        std=tiles.statistics.std,
-        gsd=tiles.gsd,
-        window=DEFAULT_WINDOW,
-    )
-
-
-def _first_network(choice: NetworkChoice, tiles: Tiles) -> tuple[SegmentationNetwork, ModelCard | None]:
-    if choice.start is None:
-        pretrained = "imagenet" if network_entry(choice.name).encoder else "none"
-        network = build_network(
-            choice.name,
-            boundary=_wants_boundary(choice, tiles),
-            in_channels=len(tiles.bands),
-            classes=tiles.classes,
-            encoder=choice.encoder,
-            encoder_weights=choice.encoder_weights or pretrained,
-            **choice.options,
-        )
-        return network, None
-    model = load_model(choice.start)
-    expected = model.card.contract
-    if (expected.bands, expected.dtype) != (tiles.bands, tiles.dtype):
-        raise OptionError(
-            f"--model {choice.start} takes {', '.join(expected.bands)} as {expected.dtype}, but the tiles hold "
-            f"{', '.join(tiles.bands)} as {tiles.dtype}; tile the scenes anew with --bands, or train from the start"
-        )
-    classes = model.network.architecture.classes
-    if classes != tiles.classes:
-        raise OptionError(f"--model {choice.start} tells {classes} classes apart; add --classes {classes}")
-    _check_boundary(choice, tiles, model.network.architecture.boundary)
-    return model.network.train(), model.card
-
-
-def _wants_boundary(choice: NetworkChoice, tiles: Tiles) -> bool:
-    if choice.boundary and not tiles.boundaries:
-        raise OptionError(
-            "--boundaries: not all tiles have boundaries/ to learn from; make them with buildseg tile --boundaries"
-        )
-    return tiles.boundaries if choice.boundary is None else choice.boundary
-
-
-def _check_boundary(choice: NetworkChoice, tiles: Tiles, has_boundary: bool) -> None:
-    """Refuse tiles or a wish that a model to go on from does not suit."""
-    wanted = _wants_boundary(choice, tiles)
-    if wanted and not has_boundary and choice.boundary:
-        raise OptionError(
-            f"--model {choice.start} has no output for boundaries; leave out --boundaries, or train from the start"
-        )
-    if wanted and not has_boundary:
-        _log.warning("%s has no output for boundaries, so those of the tiles are not used", choice.start)
-    if has_boundary and not wanted:
-        raise OptionError(
-            f"--model {choice.start} has an output for boundaries; give it tiles made with buildseg tile --boundaries"
-        )
+def _optional_callbacks(options: TrainOptions, average: MovingAverage | None, show_progress: bool) -> list[Callback]:
+    patience = options.keep.patience
+    stop = EarlyStopping("val_iou", mode="max", patience=patience) if patience else None
+    return [callback for callback in (average, stop, RunBar() if show_progress else None) if callback]
 
 
 def default_crop(tiles: Tiles, contract: Contract) -> int:
@@ -197,32 +147,37 @@ def _precision(options: TrainOptions, device: torch.device) -> _Precision:
 
 
 def _trainer(
-    out: Path,
-    epochs: int,
-    device: torch.device,
-    precision: _Precision,
-    callbacks: list[Callback],
+    out: Path, options: TrainOptions, device: torch.device, precision: _Precision, callbacks: list[Callback]
 ) -> lightning.Trainer:
+    group = processes(options.devices)
+    if group.count > 1 and device.index is not None and device.type != "cpu":
+        raise OptionError(f"--device {device} is one, and there are {group.count} processes; give --device cuda")
+    # Weights of a frozen encoder have no gradient to wait for.
+    many = "ddp_find_unused_parameters_true" if options.optimizer.freeze_encoder else "ddp"
     return lightning.Trainer(
         accelerator=device.type,
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        devices=group.here if device.index is None or device.type == "cpu" else [device.index],
+        num_nodes=group.nodes,
+        strategy=many if group.count > 1 else "auto",
         precision=precision,
-        max_epochs=epochs,
+        max_epochs=options.epochs,
         logger=TensorBoardLogger(out, name="", version="", default_hp_metric=False),
         callbacks=callbacks,
-        enable_checkpointing=False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        gradient_clip_val=1.0,
+        gradient_clip_val=options.optimizer.gradient_clip or None,
+        accumulate_grad_batches=options.optimizer.accumulate,
+        use_distributed_sampler=False,
     )
 
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advice, which is for its programmers, from our users, and let Ctrl-C be an interrupt."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         try:
@@ -231,26 +186,22 @@ def _quiet_lightning() -> Iterator[None]:
             raise KeyboardInterrupt from stopped
 
 
-def _train_loader(crops: TrainingCrops, options: TrainOptions) -> DataLoader[Sample]:
-    """Shuffle; every batch is a full one, for the sake of batch normalisation, so that few crops come repeatedly."""
-    count = max(len(crops), options.batch_size)
-    return _loader(crops, options.workers, options.batch_size, RandomSampler(crops, num_samples=count))
+def _resumable(out: Path, plan: Run) -> bool:
+    """Say whether there is something to resume.
 
-
-def _loader(
-    dataset: TrainingCrops | WholeChips,
-    workers: int,
-    batch_size: int,
-    sampler: RandomSampler | None = None,
-) -> DataLoader[Sample]:
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=sampler is not None,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
+    Raises:
+        OptionError: It is a run of other options.
+    """
+    if not (out / RECORD).is_file():
+        return False
+    before, now = read_record(out / RECORD), plan.flat()
+    for name in now.keys() - _MAY_CHANGE:
+        if before.get(name) != now[name]:
+            raise OptionError(
+                f"--resume: {out} was begun with {name} {before.get(name)}, not {now[name]}; leave that out, or train "
+                "anew with --overwrite"
+            )
+    return True
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
@@ -260,24 +211,32 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{out} holds a run already; add --overwrite to replace it, or choose another --out")
 
 
-def _make_folder(out: Path) -> None:
-    """Make the run's folder; what an earlier run left there is taken away, so that the two do not mix."""
+def _make_folder(out: Path, *, keep: bool) -> None:
+    """Make the run's folder; what an earlier run left there is taken away, so that the two do not mix.
+
+    Args:
+        out: The folder.
+        keep: Whether that run goes on, and only what it had half written is taken away.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (BEST, LAST, METRICS, CURVES, EXAMPLES, OPTIONS_FILE, _EVENTS):
-            for leftover in out.glob(name):
+        for name in _FILES:
+            remove_leftovers(out / name)
+            for leftover in () if keep else out.glob(name):
                 leftover.unlink()
     except OSError as error:
         raise OutputError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from error
 
 
-def _provenance(tiles: Tiles, choice: NetworkChoice, options: TrainOptions, crop: int) -> dict[str, object]:
+def _provenance(tiles: Tiles, plan: Run, crop: int, start: ModelCard | None) -> dict[str, object]:
+    choice = plan.choice
     return {
         "tiles": [folder.resolve().name for folder in tiles.folders],
         "classes": tiles.classes,
         "train_chips": len(tiles.train),
         "val_chips": len(tiles.val),
         "network": {"start": choice.start.name} if choice.start else asdict(choice),
-        "options": options.to_json() | {"crop": crop},
+        "options": plan.options.flat() | {"crop": crop},
         "versions": {"buildseg": __version__, "torch": torch.__version__},
+        **({"started_from": start.training} if start else {}),
     }

@@ -1,0 +1,42 @@
+"""What brings chips to the network."""
+
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from buildseg.training.dataset import Sample, TrainingCrops, WholeChips
+from buildseg.training.options import TrainOptions
+from buildseg.training.processes import Processes, processes
+from buildseg.training.sampling import EpochSampler, balanced_weights
+
+
+def train_loader(crops: TrainingCrops, options: TrainOptions, group: Processes | None = None) -> DataLoader[Sample]:
+    """Shuffle; every batch is a full one, for the sake of batch normalisation, so that few crops come repeatedly.
+
+    Args:
+        crops: What to learn from.
+        options: How.
+        group: The processes that share the crops.
+    """
+    group = group or processes(1)
+    weights = balanced_weights(crops.chips) if options.data.sampling == "balanced" else None
+    count = max(len(crops), options.batch_size * group.count)
+    sampler = EpochSampler(len(crops), count, options.seed, weights, (group.rank, group.count))
+    return make_loader(crops, options.workers, options.batch_size, sampler=sampler, drop_last=True)
+
+
+def make_loader(
+    dataset: TrainingCrops | WholeChips,
+    workers: int,
+    batch_size: int,
+    **settings: Any,  # noqa: ANN401 - torch's
+) -> DataLoader[Sample]:
+    """Make a loader whose processes live as long as it does.
+
+    Args:
+        dataset: What to load.
+        workers: Processes that load.
+        batch_size: Samples per batch.
+        **settings: Further arguments of torch's loader.
+    """
+    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0, **settings)
