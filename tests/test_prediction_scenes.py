@@ -15,6 +15,7 @@ import scenes
 from bright_model import bright_model
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.footprints import ShapeOptions, VectorizeOptions
+from buildseg.footprints.formats.provenance import read_provenance
 from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.scenes import Destination, predict_scenes
@@ -162,6 +163,9 @@ class TestMerged:
             best = max(merged.geometry, key=lambda other: other.intersection(outline).area)
             assert best.symmetric_difference(outline).area < 0.01 * outline.area
         assert set(merged.scene) == {"west", "east"}
+        said = read_provenance(tmp_path / "merged.gpkg")
+        assert (said["scenes"], said["--threshold"]) == ("west, east", "0.5")
+        assert "scene" not in said and said["model 1"] == read_provenance(tmp_path / "whole.gpkg")["model 1"]
         assert names(tmp_path) == ["merged.gpkg", "scenes/east.tif", "scenes/west.tif", "town.tif", "whole.gpkg"]
 
     def test_the_order_of_scenes_does_not_matter(self, predictor, halves, tmp_path):

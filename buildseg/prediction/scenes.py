@@ -9,6 +9,7 @@ from pathlib import Path
 
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.footprints import FootprintFile, VectorizeOptions, check_format, merge_footprints, write_footprints
+from buildseg.footprints.formats.provenance import read_provenance
 from buildseg.prediction.job import Job, Request, opened_job
 from buildseg.prediction.options import PredictOptions
 from buildseg.prediction.parts import mark_finishing, was_finishing
@@ -169,7 +170,9 @@ def _merge(done: Mapping[str, Outputs], merged: Path, *, overwrite: bool) -> str
     footprints = merge_footprints({name: FootprintFile(outputs.written[0]) for name, outputs in done.items()})
     remove_leftovers(merged)
     mark_finishing(_beside(merged))
-    write_footprints(footprints, merged, overwrite=overwrite)
+    said = [read_provenance(outputs.written[0]) for outputs in done.values()]
+    same = {name: text for name, text in said[0].items() if all(other.get(name) == text for other in said)}
+    write_footprints(footprints, merged, provenance=same | {"scenes": ", ".join(done)}, overwrite=overwrite)
     shutil.rmtree(_beside(merged))
     return f"{footprints.count} buildings of {len(done)} scenes"
 
