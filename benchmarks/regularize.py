@@ -55,7 +55,7 @@ def main() -> None:
         "Building-Regulariser": lambda case: theirs(case, 0.5),
         "Building-Regulariser, 2.5 pixels": lambda case: theirs(case, 2.5 * case.gsd),
         "buildseg, 3 pixels": lambda case: ours(case, 3),
-        "buildseg, 5 pixels": lambda case: ours(case, 5),
+        "buildseg, 4 pixels": lambda case: ours(case, 4),
     }
     print(f"| {' | '.join(HEADER)} |\n|{' --- |' * len(HEADER)}")
     for case in (

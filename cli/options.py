@@ -47,7 +47,7 @@ MaxDeviation = Annotated[
     typer.Option(
         metavar="M",
         help="Metres that a regular outline may be from the contour.",
-        show_default="three pixels",
+        show_default="four pixels",
         rich_help_panel=SHAPE,
     ),
 ]

@@ -60,7 +60,7 @@ def test_pixels_are_those_of_torchmetrics_on_the_same_chips(tiles, model):
     chips = WholeChips(open_tiles([tiles]).val, model.card.contract)
     counts = torch.zeros(5, dtype=torch.long)
     rims = np.zeros(2, np.int64)
-    for image, target in (chips[index] for index in range(len(chips))):
+    for image, target, _ in (chips[index] for index in range(len(chips))):
         with torch.inference_mode():
             logits = model.network(image[None])[0, 0]
         counts += binary_stat_scores(logits, target.long(), ignore_index=IGNORE)

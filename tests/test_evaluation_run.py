@@ -16,7 +16,7 @@ from buildseg.evaluation.measures import KEYS
 from buildseg.evaluation.options import EvaluateOptions
 from buildseg.evaluation.place import MeasuringGrid, local_projection
 from buildseg.evaluation.run import Prediction, Where, evaluate
-from buildseg.footprints.measures import geodesic_areas
+from buildseg.footprints.measures import geodesic_sizes
 from buildseg.labels import read_labels
 from tiling.errors import LabelError, OptionError, ProbabilityError
 
@@ -222,7 +222,7 @@ def test_areas_are_right_anywhere(latitude, longitude):
     metric = local_projection(points, wgs84)
     to_metres = pyproj.Transformer.from_crs(wgs84, metric, always_xy=True)
     square = shapely.Polygon(np.column_stack(to_metres.transform(*points.T)))
-    assert square.area == pytest.approx(geodesic_areas(np.array([square]), metric)[0], rel=1e-4)
+    assert square.area == pytest.approx(geodesic_sizes(np.array([square]), metric)[0][0], rel=1e-4)
     assert max(np.abs(square.bounds)) < 10_000
 
 
@@ -231,7 +231,7 @@ def test_areas_are_right_far_from_the_middle():
     metric = local_projection(np.array([[8.0, 44.0], [8.0, 56.0]]), wgs84)
     corner = pyproj.Transformer.from_crs(wgs84, metric, always_xy=True).transform(8.0, 56.0)
     square = shapely.box(*corner, *(np.array(corner) + 100))
-    assert geodesic_areas(np.array([square]), metric)[0] == pytest.approx(10_000, rel=1e-4)
+    assert geodesic_sizes(np.array([square]), metric)[0][0] == pytest.approx(10_000, rel=1e-4)
 
 
 def test_grid_blocks_have_the_side_that_was_asked_for():

@@ -32,7 +32,7 @@ class RegularizeOptions:
         if not 0 < self.max_deviation < np.inf:
             raise OptionError(
                 f"--max-deviation {self.max_deviation:g} is no length in metres above 0; "
-                "give about three times the raster's ground sample distance"
+                "give about four times the raster's ground sample distance"
             )
 
 

@@ -54,7 +54,7 @@ class ShapeOptions:
             outlines are not simplified.
         min_hole: Square metres below which a hole is filled, unless a footprint stands in it; 0 fills none.
         regularize: Whether walls are made straight and corners right where they nearly are.
-        max_deviation: Metres that a regular outline may be from the contour; None takes three pixels.
+        max_deviation: Metres that a regular outline may be from the contour; None takes four pixels.
         split: How buildings that touch are told apart.
 
     Raises:
@@ -92,7 +92,7 @@ class Shaper:
         self._parter = parter
         self._min_hole = options.min_hole
         self._tolerance = min(ground.gsd) / 2 if options.simplify is None else options.simplify
-        self._regular = RegularizeOptions(options.max_deviation or 3 * max(ground.gsd)) if options.regularize else None
+        self._regular = RegularizeOptions(options.max_deviation or 4 * max(ground.gsd)) if options.regularize else None
 
     @property
     def reach(self) -> float:

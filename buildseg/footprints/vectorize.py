@@ -77,7 +77,7 @@ class VectorizeOptions:
     def in_words(self) -> dict[str, str]:
         """Put all that the footprints depend on into words, by the name of the option."""
         shape = self.shape
-        deviation = "three pixels" if shape.max_deviation is None else str(shape.max_deviation)
+        deviation = "four pixels" if shape.max_deviation is None else str(shape.max_deviation)
         return {
             "--threshold": str(self.threshold),
             "--core": "none" if self.core is None else str(self.core),
