@@ -92,6 +92,26 @@ def test_without_boundaries_only_necks_part_and_only_when_asked(tmp_path):
         footprints(path, "boundary")
 
 
+def test_boundaries_that_are_not_there_are_refused_before_any_work(tmp_path):
+    path = write(tmp_path / "p.tif", [np.zeros((80, 160), np.uint8)])
+    assert footprints(path).empty
+    with pytest.raises(OptionError, match="--split boundary"):
+        footprints(path, "boundary")
+
+
+def test_outlines_that_are_too_large_to_be_read_at_once_stay_whole(row, monkeypatch):
+    monkeypatch.setattr("buildseg.footprints.parting._LARGEST", 100)
+    assert len(footprints(row)) == 1
+
+
+def test_regular_parts_stay_valid_on_the_ground(tmp_path):
+    smooth = scipy.ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(2, 500, 500)), (0, 2, 2))
+    path = write(tmp_path / "p.tif", list(np.clip(127 + 600 * smooth, 0, 254).astype(np.uint8)))
+    for split in ("distance", "boundary"):
+        houses = footprints(path, split, regularize=True)
+        assert houses.is_valid.all() and shapely.coverage_is_valid(houses.geometry.to_numpy())
+
+
 def test_a_turned_house_becomes_a_rectangle_within_the_bound(row):
     contour = footprints(row, "none", simplify=0).geometry[0]
     regular = footprints(row, "none", regularize=True).iloc[0]

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
+import pyarrow.feather
 import pyproj
 import pytest
 import rasterio
@@ -13,7 +15,7 @@ from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildseg.footprints import ShapeOptions, VectorizeOptions, vectorize
+from buildseg.footprints import ShapeOptions, VectorizeOptions, vectorize, vectorized
 from tiling.errors import OptionError, ProbabilityError
 
 GSD = 0.3
@@ -336,6 +338,29 @@ def test_footprints_do_not_overlap_and_do_not_depend_on_blocks(tmp_path_factory,
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     apart = one < other
     assert shapely.area(shapely.intersection(polygons[one[apart]], polygons[other[apart]])).sum() < 1e-9
+
+
+def test_what_waits_on_disk_comes_back_as_it_was(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(1300, 90)), 2.5)
+    path = write_raster(tmp_path / "p.tif", np.clip(127 + 900 * smooth, 0, 254).astype(np.uint8))
+    options = VectorizeOptions(min_area=0.5, block=100)
+    expected = vectorize(path, options)
+    written = []
+    for name in ("bands", "tables"):
+        monkeypatch.setattr(f"buildseg.footprints.{name}._MOST_IN_MEMORY", 20)
+    put = pyarrow.feather.write_feather
+    monkeypatch.setattr(
+        "pyarrow.feather.write_feather", lambda table, file, **how: [written.append(file), put(table, file, **how)]
+    )
+    with vectorized(path, options) as tables:
+        frames = list(tables)
+        assert [frame["id"].tolist() for frame in tables] == [frame["id"].tolist() for frame in frames]
+        assert tables.count == sum(map(len, frames))
+    assert_geodataframe_equal(pd.concat(frames, ignore_index=True), expected)
+    kept = {Path(file).name.startswith("footprints") for file in written}
+    assert kept == {True, False} and len(written) > 4
+    assert not any(Path(file).exists() for file in written)
 
 
 # ---- refusals

@@ -1,6 +1,6 @@
 """From contours to footprints: shapes, places, attributes; the last step, which sees each footprint's neighbours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import geopandas
 import numpy as np
@@ -50,15 +50,13 @@ class Finisher:
         """
         while (band := self._next()) is not None and (band + 1) * BAND_ROWS <= finished_to:
             here = self._load(band)
-            reach = int(self._lowest(here) // BAND_ROWS)
+            reach = int(self._bottoms(here).max(initial=0) // BAND_ROWS)
             if (reach + 1) * BAND_ROWS > finished_to:
                 return
-            later = []
             while (other := self._bands.first()) is not None and other <= reach:
-                later.append(self._load(other))
-            later = [shaped for other, shaped in self._shaped.items() if other != band]
+                self._load(other)
             del self._shaped[band]
-            yield self._finish(self._separated(here, join_shaped([self._passed, *later])))
+            yield self._finish(self._separated(here, [self._passed, *self._shaped.values()]))
             passed = join_shaped([self._passed, here])
             self._passed = passed.where(self._bottoms(passed) >= (band + 1) * BAND_ROWS)
 
@@ -79,13 +77,10 @@ class Finisher:
         bottoms = np.maximum(shapely.bounds(shaped.plain)[:, 3], shapely.bounds(shaped.shape)[:, 3])
         return np.asarray((bottoms + 2 * self._shaper.reach) / self._ground.gsd[1] + 1)
 
-    def _lowest(self, shaped: Shaped) -> float:
-        return float(self._bottoms(shaped).max(initial=0))
-
-    def _separated(self, here: Shaped, others: Shaped) -> Shaped:
+    def _separated(self, here: Shaped, others: Sequence[Shaped]) -> Shaped:
         """Give back their contours to those whose shapes meet another's."""
-        everything = join_shaped([here, others])
-        groups = np.concatenate([here.group, len(here) + len(others) + others.group])
+        everything = join_shaped([here, *others])
+        groups = everything.group
         meets = np.zeros(len(here), np.bool_)
         changed = everything.shape != everything.plain
         trees = {"shape": shapely.STRtree(everything.shape), "plain": shapely.STRtree(everything.plain)}
@@ -114,7 +109,7 @@ class Finisher:
             "edge_width_m": rim[origin].round(2),
             "area_m2": area[order].round(2),
             "perimeter_m": perimeter[order].round(2),
-            "orientation_deg": self._ground.orientations(shaped.shape)[origin].round(1) % 180,
+            "orientation_deg": self._ground.orientations(shaped.shape[origin]).round(1) % 180,
             "vertices": count_vertices(geometry[order]),
             "status": pd.array(shaped.status[origin], dtype="str"),
             "scene": pd.array([self._scene] * len(order), dtype="str"),

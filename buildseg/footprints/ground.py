@@ -1,5 +1,6 @@
 """Brings polygons from pixels to the ground."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,12 +137,39 @@ def find_ground(path: Path, dataset: DatasetReader, crs: str) -> Ground:
         raise ProbabilityError(
             f"{path} cannot be placed on earth ({error}); assign the right CRS, e.g. with gdal_edit -a_srs"
         ) from error
-    target = source if crs == "native" else pyproj.CRS.from_user_input("EPSG:4326" if crs == "wgs84" else crs)
+    target = chosen_crs(crs, source)
     try:
         transformer(source, target)
     except ProjError as error:
         raise OptionError(f"--crs {crs}: {path} cannot be brought to it ({error}); choose another CRS") from error
     return Ground(gsd, dataset.transform, source, target)
+
+
+def chosen_crs(name: str, native: pyproj.CRS) -> pyproj.CRS:
+    """Give the CRS that a checked name stands for: "wgs84", "native" or "EPSG:n"."""
+    return native if name == "native" else pyproj.CRS.from_user_input("EPSG:4326" if name == "wgs84" else name)
+
+
+def check_crs(name: str) -> None:
+    """Refuse the name of a CRS that there is none of, or none for maps.
+
+    Args:
+        name: "wgs84", "native" or "EPSG:n".
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if name in {"wgs84", "native"}:
+        return
+    remedy = "give wgs84, native or a code like EPSG:32632"
+    if not re.fullmatch(r"EPSG:\d+", name, re.IGNORECASE):
+        raise OptionError(f"--crs {name} is no CRS; {remedy}")
+    try:
+        crs = pyproj.CRS.from_user_input(name)
+    except pyproj.exceptions.CRSError as error:
+        raise OptionError(f"--crs {name} is not known to PROJ; {remedy}") from error
+    if not (crs.is_geographic or crs.is_projected):
+        raise OptionError(f"--crs {name} ({crs.name}) is no CRS for maps; {remedy}")
 
 
 def _check_on_earth(crs: pyproj.CRS, point: tuple[float, float]) -> None:

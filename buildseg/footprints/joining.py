@@ -15,11 +15,14 @@ class Joiner:
 
     Args:
         blocks: From `cut_blocks`; they may come in any order.
+
+    Attributes:
+        across: How many of them are side by side.
     """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._number = {block: number for number, block in enumerate(blocks)}
-        self._across = sum(block.row == blocks[0].row for block in blocks)
+        self.across = sum(block.row == blocks[0].row for block in blocks)
         self._tops = np.array([block.row for block in blocks])
         self._missing = np.ones(len(blocks), np.bool_)
         self._parts: list[Contours] = []
@@ -41,7 +44,7 @@ class Joiner:
         shared = np.asarray(goes_on.any(axis=1))
         if shared.any():
             self._parts.append(contours.where(shared))
-            beside = number + np.array([-1, -self._across, 1, self._across])
+            beside = number + np.array([-1, -self.across, 1, self.across])
             self._reach += [set(beside[sides].tolist()) for sides in goes_on[shared]]
         return contours.where(~shared)
 

@@ -4,14 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyproj
-
 from buildseg import __version__
 from buildseg.footprints.formats.provenance import read_provenance
-from buildseg.footprints.measures import WGS84
+from buildseg.footprints.ground import check_crs, chosen_crs
 from buildseg.footprints.merge import merge_footprints
 from buildseg.footprints.read import FootprintFile
-from buildseg.footprints.vectorize import VectorizeOptions
 from buildseg.footprints.write import check_format, files_of, write_footprints
 from tiling.errors import OptionError
 from tiling.output import check_writable
@@ -37,13 +34,13 @@ def merge_files(paths: Sequence[Path], target: Path, crs: str = "wgs84", *, over
         OutputError: The target exists, is one of the files, or cannot be written.
     """
     check_format(target, crs)
-    VectorizeOptions(crs=crs)  # refuses a CRS that there is none of
+    check_crs(crs)
     if len({path.resolve() for path in paths}) < len(paths):
         raise OptionError("a file is given twice; give each once")
     for path in paths:
         for file in files_of(target):
             check_writable(file, overwrite=overwrite, scene=path)
-    common = FootprintFile(paths[0]).crs if crs == "native" else WGS84 if crs == "wgs84" else pyproj.CRS(crs)
+    common = chosen_crs(crs, FootprintFile(paths[0]).crs)
     stems = Counter(path.stem for path in paths)
     files = {path.stem if stems[path.stem] == 1 else str(path): FootprintFile(path, common) for path in paths}
     merged = merge_footprints(files)

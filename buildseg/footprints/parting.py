@@ -24,8 +24,8 @@ class Parter:
         options: How.
         level: The contours' level.
 
-    Attributes:
-        idle: Whether nothing would be parted.
+    Raises:
+        OptionError: Boundaries are asked for and the raster has none.
     """
 
     def __init__(self, dataset: DatasetReader, options: SplitOptions, level: float) -> None:
@@ -33,7 +33,7 @@ class Parter:
         self._options = options
         self._sure = (level + FULL) / 2
         self._boundary = has_boundary(dataset)
-        self.idle = options.method == "none" or (options.method == "auto" and not self._boundary)
+        self._idle = options.settled(boundary=self._boundary) == "none"
 
     def part(self, contours: Contours) -> tuple[Contours, NDArray[np.int64]]:
         """Part contours.
@@ -43,11 +43,8 @@ class Parter:
 
         Returns:
             Their parts, and for each the number of the contour it comes from.
-
-        Raises:
-            OptionError: Boundaries are asked for and the raster has none.
         """
-        if self.idle or not len(contours):
+        if self._idle or not len(contours):
             return contours, np.arange(len(contours))
         parted = [self._part(contours.where(np.array([number]))) for number in range(len(contours))]
         return concatenate(parted), np.repeat(np.arange(len(contours)), [len(parts) for parts in parted])
@@ -66,12 +63,12 @@ class Parter:
 
     def _sums(self, parts: NDArray[np.object_], samples: NDArray[np.uint8], block: Block) -> NDArray[np.int64]:
         local = shapely.transform(parts, lambda points: points - (block.col, block.row))
-        # As small as they may be, each has a number, and the last one that holds a pixel has it.
         numbers = rasterize(zip(local, range(1, len(parts) + 1), strict=True), samples.shape, dtype="int32")
         known = (numbers > 0) & (samples != NODATA)
         number, values = numbers[known] - 1, samples[known].astype(np.int64)
         sums = np.zeros((4, len(parts)), np.int64)
-        for each, added in zip(sums, (values, 1, values > self._sure), strict=False):
-            np.add.at(each, number, added)
+        np.add.at(sums[0], number, values)
+        np.add.at(sums[1], number, 1)
+        np.add.at(sums[2], number, values > self._sure)
         np.maximum.at(sums[3], number, values)
         return sums

@@ -52,6 +52,24 @@ class SplitOptions:
         if not 0 <= self.min_part < math.inf:
             raise OptionError(f"--split: parts of {self.min_part:g} pixels and more cannot be; give 0 or more")
 
+    def settled(self, *, boundary: bool) -> Literal["none", "boundary", "distance"]:
+        """Say what is done to a raster.
+
+        Args:
+            boundary: Whether it has probabilities of boundaries.
+
+        Raises:
+            OptionError: They are asked for, and it has none.
+        """
+        if self.method == "boundary" and not boundary:
+            raise OptionError(
+                "--split boundary: the raster has no boundary probability; predict with a model that was trained with "
+                "--boundaries, or give --split distance"
+            )
+        if self.method == "distance":
+            return "distance"
+        return "boundary" if boundary and self.method != "none" else "none"
+
 
 def split_outline(
     outline: shapely.Polygon,
@@ -81,13 +99,8 @@ def split_outline(
         OptionError: Boundaries are asked for and there are none.
     """
     whole = np.array([outline], dtype=object)
-    method = options.method
-    if method == "boundary" and boundary is None:
-        raise OptionError(
-            "--split boundary: the raster has no boundary probability; predict with a model that was trained with "
-            "--boundaries, or give --split distance"
-        )
-    if method == "none" or (method == "auto" and boundary is None) or outline.area < 2 * options.min_part:
+    method = options.settled(boundary=boundary is not None)
+    if method == "none" or outline.area < 2 * options.min_part:
         return whole
     first = np.floor(shapely.bounds(outline)[:2]).astype(np.int64) - 1
     local = shapely.transform(outline, lambda xy: xy - first)

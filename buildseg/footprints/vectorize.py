@@ -1,7 +1,6 @@
 """From a probability raster to footprints, block by block."""
 
 import math
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
@@ -20,7 +18,7 @@ from buildseg import __version__
 from buildseg.footprints.bands import ContourBands
 from buildseg.footprints.contours import FULL, Contours, contour_level, trace
 from buildseg.footprints.finishing import Finisher
-from buildseg.footprints.ground import find_ground
+from buildseg.footprints.ground import check_crs, find_ground
 from buildseg.footprints.joining import Joiner
 from buildseg.footprints.parting import Parter
 from buildseg.footprints.raster import cut_blocks, limited_cache, opened_probability, read_block
@@ -71,8 +69,7 @@ class VectorizeOptions:
             raise OptionError(f"--min-area {self.min_area:g} is no area in square metres; give 0 or more")
         if self.block < 1:
             raise OptionError(f"--block {self.block} is no number of pixels; give 1 or more")
-        if self.crs not in {"wgs84", "native"}:
-            _check_crs(self.crs)
+        check_crs(self.crs)
 
     def in_words(self) -> dict[str, str]:
         """Put all that the footprints depend on into words, by the name of the option."""
@@ -119,7 +116,6 @@ class Vectorizer:
         self._least_peak = math.ceil((options.core or 0) * FULL - 1e-9)
         self._clip = clip
         self._joiner = Joiner(blocks)
-        self._across = sum(block.row == blocks[0].row for block in blocks)
         self._added = 0
         self._bands = ContourBands(folder)
         ground = find_ground(Path(dataset.name), dataset, options.crs)
@@ -138,7 +134,7 @@ class Vectorizer:
         """
         self._keep(self._joiner.add(block, contours, goes_on))
         self._added += 1
-        if self._added % self._across == 0:
+        if self._added % self._joiner.across == 0:
             self._advance()
 
     def finish(self) -> FootprintTables:
@@ -210,15 +206,3 @@ def _provenance(dataset: DatasetReader) -> dict[str, str]:
     tags = dataset.tags()
     made = {name: tags[f"BUILDSEG_{name.upper()}"] for name in ("scene", "model") if f"BUILDSEG_{name.upper()}" in tags}
     return {"buildseg": __version__, "probability": Path(dataset.name).name, **made}
-
-
-def _check_crs(name: str) -> None:
-    remedy = "give wgs84, native or a code like EPSG:32632"
-    if not re.fullmatch(r"EPSG:\d+", name, re.IGNORECASE):
-        raise OptionError(f"--crs {name} is no CRS; {remedy}")
-    try:
-        crs = pyproj.CRS.from_user_input(name)
-    except pyproj.exceptions.CRSError as error:
-        raise OptionError(f"--crs {name} is not known to PROJ; {remedy}") from error
-    if not (crs.is_geographic or crs.is_projected):
-        raise OptionError(f"--crs {name} ({crs.name}) is no CRS for maps; {remedy}")

@@ -136,12 +136,13 @@ class TorchNetwork:
         smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
         network = fold_batch_norm(network, smallest)
         quicken_pooling(network)
-        stems = find_stems(network, smallest)
+        rounded = arithmetic.precision == "bf16" and device.type != "cuda"
+        stems = find_stems(network, smallest) if rounded else []
         if device.type == "cpu" and not arithmetic.compiled:
             hand_to_onednn(network, smallest)
         if device.type == "cuda" and arithmetic.precision != "fp32":
             self._half = torch.float16 if arithmetic.precision == "fp16" else torch.bfloat16
-        elif arithmetic.precision == "bf16":
+        elif rounded:
             make_stems_precise(network, stems, self._contract)
             network = to_bfloat16(network)
             self._dtype = torch.float32 if stems else torch.bfloat16
