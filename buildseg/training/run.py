@@ -87,7 +87,8 @@ def train(
         TrainingError: The loss is not finite any more.
     """
     plan = Run(tiles.folders, tiles.classes, choice or NetworkChoice(), options or TrainOptions())
-    options, group = plan.options, processes((options or TrainOptions()).devices)
+    options = plan.options
+    group = processes(options.devices)
     device = resolve_device(options.device)
     precision = _precision(options, device)
     resume = resume and _resumable(out, plan)
