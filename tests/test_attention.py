@@ -1,5 +1,6 @@
 """Attention modules against slow references, and what they promise about memory and precision."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,8 +146,18 @@ def peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+def forget_freed_memory() -> None:
+    """Undo `keep_freed_memory`, which a prediction earlier in this process may have called: see mallopt(3)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for option in (-1, -3):  # what is trimmed from the heap, and what is mapped beside it
+            libc.mallopt(option, 128 * 1024)
+        libc.malloc_trim(0)
+
+
 def extra_peak(run: Callable[[], object]) -> int:
     """How far the process's resident memory rises above where it is, in bytes."""
+    forget_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     except OSError:
