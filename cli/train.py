@@ -126,10 +126,22 @@ def train(
     sampling: Annotated[
         str,
         typer.Option(
-            help="uniform, or balanced: chips with no, few, some and many building pixels equally often.",
+            help="uniform; balanced: chips with no, few, some and many building pixels equally often; or folders: "
+            "small ones more often than their size.",
             rich_help_panel=DATA,
         ),
     ] = "uniform",
+    folder_power: Annotated[
+        float,
+        typer.Option(
+            help="With folders: the power of its size with which one is drawn; 0: all equally often.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0.5,
+    crops: Annotated[
+        int | None,
+        typer.Option(help="Crops per epoch.", show_default="as many as fit the tiles", rich_help_panel=DATA),
+    ] = None,
     loss: Annotated[
         str,
         typer.Option(

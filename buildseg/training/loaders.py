@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips
 from buildseg.training.options import TrainOptions
 from buildseg.training.processes import Processes, processes
-from buildseg.training.sampling import EpochSampler, balanced_weights
+from buildseg.training.sampling import EpochSampler, balanced_weights, folder_weights
 
 
 def train_loader(crops: TrainingCrops, options: TrainOptions, group: Processes | None = None) -> DataLoader[Sample]:
@@ -19,8 +19,13 @@ def train_loader(crops: TrainingCrops, options: TrainOptions, group: Processes |
         group: The processes that share the crops.
     """
     group = group or processes(1)
-    weights = balanced_weights(crops.chips) if options.data.sampling == "balanced" else None
-    count = max(len(crops), options.batch_size * group.count)
+    data = options.data
+    weights = None
+    if data.sampling == "balanced":
+        weights = balanced_weights(crops.chips)
+    elif data.sampling == "folders":
+        weights = folder_weights(crops.chips, data.folder_power)
+    count = max(data.crops or len(crops), options.batch_size * group.count)
     sampler = EpochSampler(len(crops), count, options.seed, weights, (group.rank, group.count))
     return make_loader(crops, options.workers, options.batch_size, sampler=sampler, drop_last=True)
 

@@ -14,7 +14,7 @@ Loss = Literal["bce-dice", "focal", "lovasz", "tversky", "ohem", "outline"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "poly", "one-cycle"]
 Preset = Literal["none", "light", "strong"]
-Sampling = Literal["uniform", "balanced"]
+Sampling = Literal["uniform", "balanced", "folders"]
 _USUAL_RATE = {"adamw": 1e-3, "sgd": 1e-2}
 _USUAL_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
 
@@ -164,7 +164,10 @@ class DataOptions:
 
     Attributes:
         augment: How much crops are changed at random: one of `PRESETS`.
-        sampling: ``uniform``, or ``balanced``: chips with no, few, some and many building pixels equally often.
+        sampling: ``uniform``; ``balanced``: chips with no, few, some and many building pixels equally often; or
+            ``folders``: tiles folders by a power of their size.
+        folder_power: Power of ``folders``: 1 shows folders by their size, 0 all equally often.
+        crops: Crops per epoch; None takes as many as fit the area of the chips.
 
     Raises:
         OptionError: A value is out of range.
@@ -172,10 +175,14 @@ class DataOptions:
 
     augment: Preset = "strong"
     sampling: Sampling = "uniform"
+    folder_power: float = 0.5
+    crops: int | None = None
 
     def __post_init__(self) -> None:
         _known("--augment", self.augment, Preset)
         _known("--sampling", self.sampling, Sampling)
+        _check("--folder-power", self.folder_power, 0 <= self.folder_power <= 1, "from 0 to 1")
+        _check("--crops", self.crops, self.crops is None or self.crops >= 1, "1 or more")
 
 
 @dataclass(frozen=True, slots=True)

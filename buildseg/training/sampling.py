@@ -87,6 +87,21 @@ def balanced_weights(chips: Sequence[ChipFile]) -> NDArray[np.float64]:
     return weights
 
 
+def folder_weights(chips: Sequence[ChipFile], power: float) -> NDArray[np.float64]:
+    """Weigh chips so that each folder of them is drawn in proportion to a power of the crops that fit it.
+
+    Args:
+        chips: One for each crop.
+        power: 1 leaves folders their size, 0 draws all equally often.
+
+    Returns:
+        A weight for each.
+    """
+    _, places, sizes = np.unique([str(chip.image.parent) for chip in chips], return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = sizes[places] ** (power - 1.0)
+    return weights
+
+
 def _building_share(chip: ChipFile) -> float:
     mask = read_mask(chip.mask, chip.classes)
     return float((mask == BUILDING).sum() / max(1, (mask != IGNORE).sum()))

