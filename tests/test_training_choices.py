@@ -35,7 +35,7 @@ from buildseg.training.options import (
     TrainOptions,
 )
 from buildseg.training.record import Run, read_record, write_record
-from buildseg.training.sampling import EpochSampler, balanced_weights
+from buildseg.training.sampling import EpochSampler, balanced_weights, folder_weights
 from test_training import PLAIN as CONTRACT
 from test_training import SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
 from tiling.errors import OptionError
@@ -322,6 +322,29 @@ def test_balanced_sampling_shows_the_rare_as_often(tmp_path):
     assert seen["uniform"] == 1 / 16 and seen["balanced"] == pytest.approx(0.25, abs=0.05)
 
 
+@pytest.mark.parametrize(("power", "share"), [(0.0, 0.5), (0.5, 0.25), (1.0, 0.1)])
+def test_folders_are_drawn_by_a_power_of_their_size(tmp_path, power, share):
+    white = np.ones((1, 64, 64), np.uint8)
+    large = [put(tmp_path / "large", f"{n}", white, white[0]) for n in range(9)]
+    small = [put(tmp_path / "small", "0", white, white[0])]
+    crops = TrainingCrops([*large, *small], CONTRACT, 64)
+    weights = folder_weights(crops.chips, power)
+    assert weights[-1] / weights.sum() == pytest.approx(share)
+    data = DataOptions(sampling="folders", folder_power=power, crops=4000)
+    draws = train_loader(crops, TrainOptions(workers=0, data=data)).sampler.draws(0)
+    assert len(draws) == 4000
+    assert np.mean([draw.place == 9 for draw in draws]) == pytest.approx(share, abs=0.03)
+
+
+def test_an_epoch_has_as_many_crops_as_asked_and_goes_on_to_others(tmp_path):
+    white = np.ones((1, 64, 64), np.uint8)
+    crops = TrainingCrops([put(tmp_path, f"{n}", white, white[0]) for n in range(20)], CONTRACT, 64)
+    options = TrainOptions(batch_size=2, workers=0, data=DataOptions(crops=6))
+    sampler = train_loader(crops, options).sampler
+    assert len(sampler) == len(set(sampler.draws(0))) == 6
+    assert len({draw.place for epoch in range(9) for draw in sampler.draws(epoch)}) > 15
+
+
 # ---- options and the record
 
 
@@ -357,6 +380,8 @@ def test_option_names_are_those_of_the_command_and_so_are_defaults():
         ({"poly_power": 0.0}, "--poly-power"),
         ({"augment": "heavy"}, "--augment heavy"),
         ({"sampling": "rare"}, "--sampling rare"),
+        ({"folder_power": 1.5}, "--folder-power 1.5"),
+        ({"crops": 0}, "--crops 0"),
         ({"ema": 1.0}, "--ema 1"),
         ({"patience": -1}, "--patience"),
     ],
