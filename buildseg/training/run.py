@@ -23,6 +23,7 @@ from buildseg.training.bar import RunBar
 from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, FiniteLoss, MovingAverage, RunRecorder
 from buildseg.training.checkpoint import CHECKPOINT, RunCheckpoint, find_checkpoint, made_of
 from buildseg.training.dataset import TrainingCrops, WholeChips, pixels_of
+from buildseg.training.depthwise import keep_depthwise_precise
 from buildseg.training.loaders import make_loader, train_loader
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
@@ -97,6 +98,8 @@ def train(
     start = make_start(plan.choice, tiles)
     if tiles.boundaries and not start.network.architecture.boundary:
         tiles = tiles.without_boundaries()
+    if (device.type, precision) == ("cpu", "bf16-mixed"):
+        keep_depthwise_precise(start.network)
     module = SegmentationModule(start.network, options)
     contract = make_contract(tiles, options, start.card)
     crop = options.crop or default_crop(tiles, contract)
