@@ -2,9 +2,10 @@
 
     python benchmarks/new_town.py MODEL TOWN --out runs/new_town
 
-``TOWN`` is a tiles folder with ``train/`` and ``val/``. Ten chips of ``train/``, drawn by a seed, make a folder of their
-own, of which training keeps one to choose the best model by; ``val/`` is scored once before and once after. Everything
-else is the default of ``buildseg train --model``. The same ten chips from random weights show what the model brought.
+``TOWN`` is a tiles folder with ``train/`` and ``val/``. Ten chips of ``train/``, drawn by a seed, make a folder of
+their own, of which training keeps one to choose the best model by; ``val/`` is scored once before and once after.
+Everything else is the default of ``buildseg train --model``. The same ten chips from random weights show what the model
+brought.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Training: the loss, the changes to crops, the chips as tensors, and whole small runs."""
 
+import copy
 import csv
 import math
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from buildseg.training.augment import make_augment, resample
 from buildseg.training.callbacks import RunRecorder, worst_and_best
 from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
+from buildseg.training.depthwise import keep_depthwise_precise
 from buildseg.training.loaders import make_loader, train_loader
 from buildseg.training.losses import bce_dice_loss
 from buildseg.training.module import SegmentationModule
@@ -601,9 +603,33 @@ def test_a_worker_loads_chips_of_any_kind_and_resolution(tmp_path, dtype, bands)
 
 
 def test_mixed_precision_and_a_bar_on_the_cpu(tiles, tmp_path, capsys):
-    result = run(tiles, tmp_path / "run", precision="bf16", show_progress=True)
+    types = set()
+
+    def see(module, inputs, output):
+        if isinstance(module, torch.nn.Conv2d) and torch.is_autocast_enabled("cpu"):
+            types.add((module.groups > 1, output.dtype))
+
+    watch = torch.nn.modules.module.register_module_forward_hook(see)
+    choice = NetworkChoice(name="lraspp", encoder="tu-mobilenetv3_small_100", encoder_weights="none")
+    result = run(tiles, tmp_path / "run", choice, precision="bf16", show_progress=True)
+    watch.remove()
+    assert types == {(True, torch.float32), (False, torch.bfloat16)}
     assert "Epoch 0/0" in capsys.readouterr().out
     assert all(torch.isfinite(value).all() for value in load_model(result.model).network.state_dict().values())
+
+
+def test_depthwise_convolutions_keep_their_results_and_weights():
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 1), torch.nn.Conv2d(6, 6, 3, groups=6))
+    precise = copy.deepcopy(plain)
+    keep_depthwise_precise(precise)
+    x = torch.randn(2, 3, 9, 9)
+    assert torch.equal(precise(x), plain(x))
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in precise.state_dict().items())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = plain[0](x)
+        kept = precise(x)
+    assert torch.equal(kept, plain[1](half.float()))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiles, tmp_path):
