@@ -97,6 +97,7 @@ def train(
     start = make_start(plan.choice, tiles)
     if tiles.boundaries and not start.network.architecture.boundary:
         tiles = tiles.without_boundaries()
+    group.normalise_together(start.network, device)
     module = SegmentationModule(start.network, options)
     contract = make_contract(tiles, options, start.card)
     crop = options.crop or default_crop(tiles, contract)
@@ -105,7 +106,7 @@ def train(
     loaders = (
         train_loader(crops, options, group),
         # One by one: chips of different sizes would have to be padded, and attention would look at the padding.
-        make_loader(val, options.workers, batch_size=1),
+        make_loader(val, options.workers, batch_size=1, sampler=group.share(len(val))),
     )
     if group.first:
         _make_folder(out, keep=resume)
