@@ -105,9 +105,8 @@ def timed(batches: Iterable[Sample], learner: Learner) -> Round:
 
 def cpu_seconds() -> float:
     """Give the processor time of this process and of those that it has started and that still live."""
-    own = psutil.Process()
-    times = [process.cpu_times() for process in (own, *own.children())]
-    return sum(each.user + each.system for each in times)
+    children = [child.cpu_times() for child in psutil.Process().children()]
+    return time.process_time() + sum(each.user + each.system for each in children)
 
 
 def row(loaded: Sequence[Round], held: Sequence[Round]) -> tuple[float, ...]:
@@ -139,7 +138,9 @@ def measure(tiles: Tiles, arguments: argparse.Namespace) -> None:
 
     torch.manual_seed(0)
     learner = Learner(arguments.network, arguments.encoder, len(tiles.bands), device)
+    begun = time.process_time()
     batches = list(loader(0))
+    crop = (time.process_time() - begun) / count
     loaders = {workers: loader(workers) for workers in arguments.workers}
     for each in loaders.values():
         timed(each, learner)
@@ -148,8 +149,8 @@ def measure(tiles: Tiles, arguments: argparse.Namespace) -> None:
         for workers, (loaded, held) in rounds.items():
             held.append(timed(batches, learner))
             loaded.append(timed(loaders[workers], learner))
-    shape = tuple(batches[0].image.shape)
-    print(f"{arguments.network} on {device}, {torch.get_num_threads()} threads, batches of {shape}")
+    print(f"{arguments.network} on {device}, {torch.get_num_threads()} threads")
+    print(f"batches of {tuple(batches[0].image.shape)}; loading takes {crop * 1e3:.1f} ms a crop")
     print("".join(f"{name:>12}" for name in HEADER))
     for workers, results in rounds.items():
         step, compute, ratio, waiting, cpu = row(*results)

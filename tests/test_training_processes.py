@@ -41,7 +41,7 @@ def together(folder, count, tiles):
         command = [sys.executable, SCRIPT, tiles, folder / "run"]
         started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
-        said = [process.communicate(timeout=240)[1] for process in started]
+        said = [process.communicate(timeout=900)[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -82,7 +82,7 @@ def test_two_processes_score_their_model_as_one_would(tiles, tmp_path):
     both, either, found = counts.sum(dim=0).tolist()
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         (row,) = ({name: float(value) for name, value in row.items()} for row in csv.DictReader(file))
-    assert 0.05 < both / either < 0.95 and max(losses) - min(losses) > 0.02
+    assert 200 < both < either and max(losses) - min(losses) > 0.02
     assert row["val_iou"] == pytest.approx(both / either, rel=1e-5)
     assert row["val_f1"] == pytest.approx(2 * both / (both + either), rel=1e-5)
     assert row["val_precision"] == pytest.approx(both / found, rel=1e-5)
