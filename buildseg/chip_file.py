@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from buildseg.classes import BOUNDARY, IGNORE
 from buildseg.statistics import BandStatistics
@@ -129,8 +130,8 @@ def _kind(path: Path, dataset: DatasetReader) -> Kind:
     return tuple(band_name(dataset.colorinterp, number) for number in _colours(dataset)), dataset.dtypes[0]
 
 
-def _read(dataset: DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    pixels, valid = dataset.read(_colours(dataset)), dataset.dataset_mask() > 0
+def _read(dataset: DatasetReader, part: Window | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    pixels, valid = dataset.read(_colours(dataset), window=part), dataset.dataset_mask(window=part) > 0
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels)
         return np.where(finite, pixels, 0), valid & finite.all(axis=0)
@@ -147,8 +148,12 @@ def _gsd(dataset: DatasetReader) -> float | None:
     return float(np.sqrt(across * down))
 
 
-def read_image(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def read_image(path: Path, part: Window | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Read an image of a chip.
+
+    Args:
+        path: The file.
+        part: What of it, None for all.
 
     Returns:
         Pixels of shape (bands, rows, cols) without alpha, 0 where no number stood, and validity of shape (rows, cols):
@@ -158,15 +163,16 @@ def read_image(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         TilesError: The file cannot be read.
     """
     with _opened(path) as dataset:
-        return _read(dataset)
+        return _read(dataset, part)
 
 
-def read_mask(path: Path, classes: int = 1) -> NDArray[np.uint8]:
+def read_mask(path: Path, classes: int = 1, part: Window | None = None) -> NDArray[np.uint8]:
     """Read a label mask.
 
     Args:
         path: The file.
         classes: Classes that it tells apart.
+        part: What of it, None for all.
 
     Returns:
         The class of each pixel, shape (rows, cols): for one class 1 on buildings and 0 elsewhere; for more their
@@ -176,13 +182,17 @@ def read_mask(path: Path, classes: int = 1) -> NDArray[np.uint8]:
         TilesError: The file cannot be read.
     """
     with _opened(path) as dataset:
-        values = dataset.read(1)
+        values = dataset.read(1, window=part)
     target: NDArray[np.uint8] = (values > 0 if classes == 1 else values).astype(np.uint8)
     return target
 
 
-def read_boundary(path: Path) -> NDArray[np.uint8]:
+def read_boundary(path: Path, part: Window | None = None) -> NDArray[np.uint8]:
     """Read a boundary label.
+
+    Args:
+        path: The file.
+        part: What of it, None for all.
 
     Returns:
         Shape (rows, cols): 1 on boundaries, 0 elsewhere, `IGNORE` without a label.
@@ -191,7 +201,7 @@ def read_boundary(path: Path) -> NDArray[np.uint8]:
         TilesError: The file cannot be read.
     """
     with _opened(path) as dataset:
-        label: NDArray[np.uint8] = dataset.read(1).astype(np.uint8)
+        label: NDArray[np.uint8] = dataset.read(1, window=part).astype(np.uint8)
     return label
 
 
@@ -202,10 +212,11 @@ def _colours(dataset: DatasetReader) -> list[int]:
 @contextmanager
 def _opened(path: Path) -> Iterator[DatasetReader]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-        with dataset:
-            yield dataset
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):  # a folder of many chips is not listed for each
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(path)
+            with dataset:
+                yield dataset
     except RasterioIOError as error:
         raise TilesError(f"{path} cannot be read as an image ({error}); copy it again or leave it out") from error

@@ -42,7 +42,10 @@ class Contract:
         """
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         std = np.maximum(np.asarray(self.std, np.float32), 1e-6)[:, None, None]
-        return ((pixels.astype(np.float32) - mean) / std).astype(np.float32, copy=False)
+        scaled = pixels.astype(np.float32)
+        scaled -= mean
+        scaled /= std
+        return scaled
 
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values."""

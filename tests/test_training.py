@@ -23,9 +23,10 @@ from buildseg.devices import resolve_device
 from buildseg.model_file import ModelCard, load_model, read_card
 from buildseg.networks import AuxiliaryLogits, Embedding, NetworkOutput, build_network
 from buildseg.tiles import open_tiles
-from buildseg.training.augment import make_augment, resample
+from buildseg.training.augment import make_augment, mirror, resize
 from buildseg.training.callbacks import RunRecorder, worst_and_best
 from buildseg.training.category_consistent import category_consistent_loss
+from buildseg.training.cut import draw_cut
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.depthwise import keep_depthwise_precise
 from buildseg.training.loaders import make_loader, train_loader
@@ -147,6 +148,19 @@ def test_loss_is_small_where_right_and_large_where_wrong(dtype):
 # ---- changes to crops
 
 
+def changes(preset="strong", side=64, **kind):
+    """What becomes of an image in memory, as a function of it, its mask and a seed: a crop of 64 x 64."""
+    augment = make_augment(preset=preset, **kind)
+
+    def change(pixels, mask, seed):
+        cut = draw_cut(mask.shape, side, preset, seed)
+        place = cut.inside(mask.shape).toslices()
+        image, label = (mirror(content[place], cut.beyond(mask.shape)) for content in (pixels, mask))
+        return augment(*resize(image, label, 64, 64), seed)
+
+    return change
+
+
 def coordinates(side=120):
     """An image whose two bands are its own columns and rows."""
     rows, cols = np.indices((side, side), np.float32)
@@ -154,7 +168,7 @@ def coordinates(side=120):
 
 
 def test_crops_come_in_all_eight_orientations_and_in_many_scales_and_places():
-    augment = make_augment(64, bands=2, dtype="float32")
+    augment = changes(bands=2, dtype="float32")
     counts, scales, places = {}, [], []
     for seed in range(300):
         image, _ = augment(*coordinates(), seed)
@@ -171,7 +185,7 @@ def test_crops_come_in_all_eight_orientations_and_in_many_scales_and_places():
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "float32"), (3, "uint8"), (4, "uint8")])
 def test_image_and_mask_move_together(bands, dtype):
-    augment = make_augment(64, bands=bands, dtype=dtype)
+    augment = changes(bands=bands, dtype=dtype)
     for seed in range(40):
         pixels, mask = bright_roofs(100, seed, bands, dtype)
         image, moved = augment(np.ascontiguousarray(pixels.transpose(1, 2, 0)), mask.astype(np.uint8), seed)
@@ -183,7 +197,7 @@ def test_image_and_mask_move_together(bands, dtype):
 
 
 def test_masks_stay_masks():
-    augment = make_augment(64, bands=1, dtype="float32")
+    augment = changes(bands=1, dtype="float32")
     pixels, mask = bright_roofs(70, 0, 1, "float32")
     labels = mask.astype(np.uint8)
     labels[:20] = IGNORE
@@ -194,7 +208,7 @@ def test_masks_stay_masks():
 
 def test_light_changes_eight_bits_only():
     for dtype, full in (("uint8", 255), ("float32", 1)):
-        augment = make_augment(64, bands=3, dtype=dtype)
+        augment = changes(bands=3, dtype=dtype)
         flat = np.full((100, 100, 3), full // 2 or 0.5, dtype)
         means = [augment(flat, np.zeros((100, 100), np.uint8), n)[0].mean() / full for n in range(30)]
         assert (np.ptp(means) > 0.1) == (dtype == "uint8")
@@ -204,7 +218,7 @@ def test_the_seed_decides_the_changes():
     pixels, mask = bright_roofs(100)
     drawn = []
     for seeds in (range(5), range(5), range(5, 10)):
-        augment = make_augment(64, bands=3, dtype="uint8")
+        augment = changes(bands=3, dtype="uint8")
         drawn.append([augment(pixels.transpose(1, 2, 0), mask.astype(np.uint8), seed)[0] for seed in seeds])
     assert all(map(np.array_equal, drawn[0], drawn[1]))
     assert not any(map(np.array_equal, drawn[0], drawn[2]))
@@ -215,7 +229,7 @@ def test_the_seed_decides_the_changes():
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_crops_of_any_image_have_one_size(shape, bands, dtype):
-    augment = make_augment(64, bands=bands, dtype=dtype)
+    augment = changes(bands=bands, dtype=dtype)
     for seed in range(15):
         image, mask = augment(np.ones((*shape, bands), dtype), np.ones(shape, np.uint8), seed)
         assert image.shape == (64, 64, bands) and image.dtype == dtype
@@ -224,15 +238,15 @@ def test_crops_of_any_image_have_one_size(shape, bands, dtype):
 
 def test_resampling_averages_and_keeps_labels():
     pixels, mask = bright_roofs(64, bands=2, dtype="float32")
-    half, labels = resample(pixels.transpose(1, 2, 0), mask.astype(np.uint8), 0.5)
+    half, labels = resize(pixels.transpose(1, 2, 0), mask.astype(np.uint8), 32, 32)
     assert np.allclose(half, pixels.reshape(2, 32, 2, 32, 2).mean(axis=(2, 4)).transpose(1, 2, 0), atol=1e-6)
     assert labels.shape == (32, 32) and np.mean(labels == mask[::2, ::2]) > 0.95
-    double, labels = resample(pixels.transpose(1, 2, 0), mask.astype(np.uint8), 2.0)
+    double, labels = resize(pixels.transpose(1, 2, 0), mask.astype(np.uint8), 128, 128)
     assert double.shape == (128, 128, 2) and np.array_equal(labels[::2, ::2], mask)
     labels[:40] = IGNORE
-    for factor in (0.4, 0.7, 1.3):
-        assert set(np.unique(resample(double, labels, factor)[1])) <= {0, 1, IGNORE}
-    same, _ = resample(half, labels[:32, :32], 1.01)
+    for side in (51, 90, 166):
+        assert set(np.unique(resize(double, labels, side, side)[1])) <= {0, 1, IGNORE}
+    same, _ = resize(half, labels[:32, :32], 32, 32)
     assert same is half
 
 

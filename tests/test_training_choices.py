@@ -17,7 +17,6 @@ from bright_model import Brightness
 from buildseg.classes import IGNORE
 from buildseg.model_file import load_model
 from buildseg.networks import build_network
-from buildseg.training.augment import make_augment
 from buildseg.training.callbacks import MovingAverage
 from buildseg.training.dataset import TrainingCrops
 from buildseg.training.loaders import train_loader
@@ -37,7 +36,7 @@ from buildseg.training.options import (
 from buildseg.training.record import Run, read_record, write_record
 from buildseg.training.sampling import EpochSampler, balanced_weights, folder_weights
 from test_training import PLAIN as CONTRACT
-from test_training import SMALL, batch_of, bright_roofs, fit, put, random_batch, run, tiles_of
+from test_training import SMALL, batch_of, bright_roofs, changes, fit, put, random_batch, run, tiles_of
 from tiling.errors import OptionError
 
 LOSSES = ["bce-dice", "focal", "lovasz", "tversky", "ohem", "outline"]
@@ -263,7 +262,7 @@ def test_training_stops_when_it_gets_no_better(tmp_path):
 def test_presets_change_more_and_more(dtype):
     pixels, mask = bright_roofs(100, dtype=dtype)
     pixels, mask = np.ascontiguousarray(pixels.transpose(1, 2, 0)), mask.astype(np.uint8)
-    plain, light, strong = (make_augment(64, bands=3, dtype=dtype, preset=name) for name in ("none", "light", "strong"))
+    plain, light, strong = (changes(name, bands=3, dtype=dtype) for name in ("none", "light", "strong"))
     windows = np.lib.stride_tricks.sliding_window_view(mask, (64, 64)).reshape(-1, 64, 64)
     for seed in range(10):
         image, label = plain(pixels, mask, seed)
@@ -277,7 +276,7 @@ def test_presets_change_more_and_more(dtype):
 def test_rare_changes_come_independently():
     """One seed for all steps would give every blurred crop its noise too."""
     flat = np.full((64, 64, 3), 128, np.uint8)
-    augment = make_augment(64, bands=3, dtype="uint8")
+    augment = changes(bands=3, dtype="uint8")
     noisy, bright = [], []
     for seed in range(400):
         image, _ = augment(flat, np.zeros((64, 64), np.uint8), seed)

@@ -17,34 +17,25 @@ Pixels = NDArray[Any]
 Mask = NDArray[np.uint8]
 Augment = Callable[[Pixels, Mask, int], tuple[Pixels, Mask]]
 
-_SCALES = {"none": (1.0, 1.0), "light": (0.9, 1.1), "strong": (0.7, 1.4)}
 
+def make_augment(*, bands: int, dtype: str, preset: Preset = "strong") -> Augment:
+    """Build the augmentation of training crops, but for their place and scale.
 
-def make_augment(crop: int, *, bands: int, dtype: str, preset: Preset = "strong") -> Augment:
-    """Build the augmentation of training crops.
-
-    A crop of random place; but for ``none`` also of random scale and in one of the eight orientations of a square,
-    with changes of light; with ``strong`` larger ones, and of colour (three bands only), blur and noise.
+    But for ``none`` one of the eight orientations of a square, with changes of light; with ``strong`` larger ones, and
+    of colour (three bands only), blur and noise.
 
     Args:
-        crop: Side of the result.
         bands: Number of bands.
         dtype: NumPy name of the pixels' type. Light and colour change on 8-bit images only: for other types
             there is no white to measure them by.
         preset: How much is changed.
 
     Returns:
-        A function of pixels (rows, cols, bands), mask, (rows, cols) or several as (rows, cols, masks), and a seed,
-        which alone decides the changes, giving both of size ``crop``.
+        A function of square pixels (rows, cols, bands), mask, (rows, cols) or several as (rows, cols, masks), and a
+        seed, which alone decides the changes, giving both in the same size.
     """
-    smallest, largest = (round(crop * scale) for scale in _SCALES[preset])
-    steps = [
-        A.PadIfNeeded(largest, largest, position="random", border_mode=cv2.BORDER_REFLECT_101),
-        A.RandomSizedCrop((smallest, largest), (crop, crop), area_for_downscale="image"),
-    ]
-    if preset != "none":
-        steps.append(A.SquareSymmetry(p=1))
-    pipeline = A.Compose([*steps, *(_light(preset, bands) if dtype == "uint8" else ())])
+    symmetry = [] if preset == "none" else [A.SquareSymmetry(p=1)]
+    pipeline = A.Compose([*symmetry, *(_light(preset, bands) if dtype == "uint8" else ())])
 
     def augment(pixels: Pixels, mask: Mask, seed: int) -> tuple[Pixels, Mask]:
         # Each step by a seed of its own: with one for all, the same crops would get all that is rare.
@@ -73,18 +64,37 @@ def _light(preset: Preset, bands: int) -> list[A.ImageOnlyTransform]:
     ]
 
 
-def resample(pixels: Pixels, mask: Mask, factor: float) -> tuple[Pixels, Mask]:
-    """Change the resolution of an image and its mask.
+def resize(pixels: Pixels, mask: Mask, rows: int, cols: int) -> tuple[Pixels, Mask]:
+    """Change the size of an image and its mask.
 
     Args:
         pixels: Shape (rows, cols, bands).
         mask: Shape (rows, cols), or (rows, cols, masks).
-        factor: Pixels out per pixel in along a side.
+        rows: Wanted.
+        cols: Wanted.
     """
-    if abs(factor - 1) < 0.02:
+    if mask.shape[:2] == (rows, cols):
         return pixels, mask
-    rows, cols = (max(1, round(length * factor)) for length in mask.shape[:2])
-    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(pixels), (cols, rows), interpolation=smooth)
+    smooth = cv2.INTER_AREA if rows < mask.shape[0] else cv2.INTER_LINEAR
+    bands = (np.ascontiguousarray(pixels[..., band]) for band in range(pixels.shape[2]))  # OpenCV averages four at most
+    resized = np.stack([cv2.resize(band, (cols, rows), interpolation=smooth) for band in bands])
     labels = cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST)
-    return resized.reshape(rows, cols, -1), labels.astype(np.uint8, copy=False)
+    return resized.transpose(1, 2, 0), labels.astype(np.uint8, copy=False)
+
+
+def mirror(content: Pixels, beyond: tuple[int, int, int, int]) -> Pixels:
+    """Go on beyond the edges with what lies before them.
+
+    Args:
+        content: Shape (rows, cols), or (rows, cols, layers).
+        beyond: Pixels to add at the top, bottom, left and right.
+    """
+    if not any(beyond):
+        return content
+    padded = cv2.copyMakeBorder(np.ascontiguousarray(content), *beyond, cv2.BORDER_REFLECT_101)
+    return padded.reshape(*padded.shape[:2], *content.shape[2:])
+
+
+def use_one_thread(_worker: int = 0) -> None:
+    """Keep OpenCV to one thread: in a process that loads, all other cores are the network's."""
+    cv2.setNumThreads(1)

@@ -6,15 +6,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from buildseg.chip_file import ChipFile, read_boundary, read_image, read_mask
 from buildseg.classes import IGNORE
 from buildseg.contract import Contract
-from buildseg.training.augment import Augment, make_augment, resample
+from buildseg.training.augment import Augment, make_augment, mirror, resize
+from buildseg.training.cut import draw_cut
 from buildseg.training.options import Preset
 from buildseg.training.sampling import Draw
+
+_SAME = 0.02
 
 
 class Sample(NamedTuple):
@@ -54,10 +58,15 @@ class TrainingCrops(Dataset[Sample]):
         return len(self.chips)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        pixels, labels = load_chip(self.chips[draw.place], self._contract)
+        chip = self.chips[draw.place]
+        cut = draw_cut(chip.shape, self._crop / _magnification(chip, self._contract), self._preset, draw.seed)
+        # Where it is cut is known before it is read: of a large chip little is.
+        read = _read(chip, self._contract, cut.inside(chip.shape))
+        pixels, labels = (mirror(content, cut.beyond(chip.shape)) for content in read)
+        pixels, labels = resize(pixels, labels, self._crop, self._crop)
         if self._augment is None:  # made where it runs: loader processes that are not forked cannot be given it
             bands, dtype = len(self._contract.bands), self._contract.dtype
-            self._augment = make_augment(self._crop, bands=bands, dtype=dtype, preset=self._preset)
+            self._augment = make_augment(bands=bands, dtype=dtype, preset=self._preset)
         return _as_sample(*self._augment(pixels, labels, draw.seed), self._contract)
 
 
@@ -92,14 +101,22 @@ def load_chip(chip: ChipFile, contract: Contract) -> tuple[NDArray[np.generic], 
         their neighbours when these are resampled or blurred. Where the chip has a boundary label, it and the target are
         one array of shape (rows, cols, 2), the target first.
     """
-    pixels, valid = read_image(chip.image)
+    rows, cols = (max(1, round(length * _magnification(chip, contract))) for length in chip.shape)
+    return resize(*_read(chip, contract), rows, cols)
+
+
+def _read(
+    chip: ChipFile, contract: Contract, part: Window | None = None
+) -> tuple[NDArray[np.generic], NDArray[np.uint8]]:
+    """Read a chip, or a part of it, at its own resolution; else as `load_chip` does."""
+    pixels, valid = read_image(chip.image, part)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.float32)  # OpenCV does not know all types
     pixels[:, ~valid] = np.asarray(contract.mean)[:, None]
-    labels = np.where(valid, read_mask(chip.mask, chip.classes), np.uint8(IGNORE))
+    labels = np.where(valid, read_mask(chip.mask, chip.classes, part), np.uint8(IGNORE))
     if chip.boundary is not None:
-        labels = np.stack([labels, np.where(valid, read_boundary(chip.boundary), np.uint8(IGNORE))], axis=-1)
-    return resample(pixels.transpose(1, 2, 0), labels, _magnification(chip, contract))
+        labels = np.stack([labels, np.where(valid, read_boundary(chip.boundary, part), np.uint8(IGNORE))], axis=-1)
+    return pixels.transpose(1, 2, 0), labels
 
 
 def pixels_of(chip: ChipFile, contract: Contract) -> float:
@@ -109,11 +126,14 @@ def pixels_of(chip: ChipFile, contract: Contract) -> float:
 
 
 def _magnification(chip: ChipFile, contract: Contract) -> float:
-    return chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+    """Give the pixels at the contract's resolution per pixel of a chip; 1 where they nearly are."""
+    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+    return 1.0 if abs(factor - 1) < _SAME else factor
 
 
 def _as_sample(pixels: NDArray[np.generic], labels: NDArray[np.uint8], contract: Contract) -> Sample:
     target, *more = (labels,) if labels.ndim == 2 else np.moveaxis(labels, -1, 0)
     scaled = contract.scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    scaled *= target != IGNORE  # as prediction does with nodata
+    if (unknown := target == IGNORE).any():
+        scaled[:, unknown] = 0  # as prediction does with nodata
     return Sample(torch.from_numpy(scaled), *(torch.from_numpy(np.ascontiguousarray(one)) for one in (target, *more)))

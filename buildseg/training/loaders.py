@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
+from buildseg.training.augment import use_one_thread
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips
 from buildseg.training.options import TrainOptions
 from buildseg.training.processes import Processes, processes
@@ -44,4 +46,5 @@ def make_loader(
         batch_size: Samples per batch.
         **settings: Further arguments of torch's loader.
     """
-    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0, **settings)
+    settings |= {"persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
+    return DataLoader(dataset, batch_size, num_workers=workers, worker_init_fn=use_one_thread, **settings)

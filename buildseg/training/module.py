@@ -6,7 +6,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryF1Score,
     BinaryJaccardIndex,
@@ -36,7 +36,8 @@ class SegmentationModule(lightning.LightningModule):
         options: How to train it.
 
     Attributes:
-        chip_ious: IoU of building in each batch of the last validation; NaN where there is none and none was found.
+        chip_ious: IoU of building in each batch of the last validation, whichever process saw it; NaN where there is
+            none and none was found.
     """
 
     def __init__(self, network: SegmentationNetwork, options: TrainOptions) -> None:
@@ -44,7 +45,8 @@ class SegmentationModule(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self._options = options
         self._boundary = network.architecture.boundary
-        self.chip_ious: list[Tensor] = []
+        self.chip_ious = torch.empty(0)
+        self.val_loss = MeanMetric(nan_strategy="disable")
         self.scores = _metrics(network.architecture.classes)
         self.boundary_score = BinaryF1Score(ignore_index=IGNORE, validate_args=False)
 
@@ -62,12 +64,18 @@ class SegmentationModule(lightning.LightningModule):
             loss = loss + extra.weight * self._loss(extra.logits, batch)
         if output.embedding:
             loss = loss + output.embedding.weight * category_consistent_loss(output.embedding, batch.target)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
+        size = len(batch.image)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the chips of the validation before."""
-        self.chip_ious.clear()
+        """Forget the chips of the validation before, and see which of all are this process's."""
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():  # batch statistics: all score the model that the first one keeps
+                torch.distributed.broadcast(buffer, 0)
+        loader: Any = self.trainer.val_dataloaders
+        self._places = list(loader.sampler)
+        self._overlaps = torch.zeros(2, len(loader.dataset), dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: Sample, batch_index: int) -> None:
         """Score a batch of whole chips."""
@@ -76,13 +84,18 @@ class SegmentationModule(lightning.LightningModule):
         classes = class_logits(logits, self._boundary)
         found = (classes.squeeze(1) > 0).to(torch.uint8) if classes.shape[1] == 1 else classes.argmax(dim=1)
         self.scores.update(found, batch.target)
-        self.chip_ious.append(_building_iou(found, batch.target))
+        self._overlaps[:, self._places[batch_index]] = _overlap(found, batch.target)
         if self._boundary:
             self.boundary_score.update((logits[:, -1] > 0).to(torch.uint8), batch.boundary)
-        self.log("val_loss", self._loss(logits, batch), batch_size=len(batch.image))
+        # Lightning's own mean would be wrong where processes have different numbers of chips.
+        self.val_loss.update(self._loss(logits, batch), len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores over all validation pixels."""
+        """Log the scores over all validation pixels, of all processes."""
+        both, either = self.trainer.strategy.reduce(self._overlaps, reduce_op="sum")
+        self.chip_ious = both / either
+        self.log("val_loss", self.val_loss.compute())
+        self.val_loss.reset()
         for name, score in self.scores.compute().items():
             self.log(name, score, prog_bar=name == "val_iou")
         self.scores.reset()
@@ -122,9 +135,10 @@ def _metrics(classes: int) -> MetricCollection:
     return MetricCollection(metrics, prefix="val_")
 
 
-def _building_iou(found: Tensor, target: Tensor) -> Tensor:
+def _overlap(found: Tensor, target: Tensor) -> Tensor:
+    """Count the pixels that are building in both, and in either."""
     known, hit, truth = target != IGNORE, found == BUILDING, target == BUILDING
-    return (hit & truth).sum() / ((hit | truth) & known).sum()
+    return torch.stack([(hit & truth).sum(), ((hit | truth) & known).sum()])
 
 
 def _channels_last(image: Tensor) -> Tensor:

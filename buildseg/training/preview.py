@@ -9,11 +9,11 @@ from buildseg.chip_file import ChipFile
 from buildseg.classes import BUILDING
 from buildseg.contract import Contract
 from buildseg.tiles import Tiles
-from buildseg.training.augment import make_augment
-from buildseg.training.dataset import load_chip
+from buildseg.training.dataset import TrainingCrops, WholeChips, load_chip
 from buildseg.training.options import PRESETS, TrainOptions
 from buildseg.training.pictures import save_figure, viewable
 from buildseg.training.run import default_crop
+from buildseg.training.sampling import Draw
 from buildseg.training.start import make_contract
 from tiling.errors import OptionError
 
@@ -43,13 +43,12 @@ def draw_preview(tiles: Tiles, path: Path, options: TrainOptions, *, chips: int 
     figure = Figure(figsize=(2 * len(chosen), 2.2 * len(PRESETS)), layout="constrained")
     panels = figure.subplots(len(PRESETS), len(chosen), squeeze=False)
     for row, preset in zip(panels, PRESETS, strict=True):
-        augment = make_augment(crop, bands=len(contract.bands), dtype=contract.dtype, preset=preset)
         row[0].set_title(f"--augment {preset}", loc="left")
         for place, (axes, chip) in enumerate(zip(row, chosen, strict=True)):
-            pixels, labels = load_chip(chip, contract)
-            image, changed = augment(pixels, labels, options.seed + place)
-            building = (changed if changed.ndim == 2 else changed[..., 0]) == BUILDING
-            axes.imshow(viewable(image.transpose(2, 0, 1), like=pixels.transpose(2, 0, 1)))
+            whole = WholeChips([chip], contract)[0]
+            shown = TrainingCrops([chip], contract, crop, preset)[Draw(0, options.seed + place)]
+            building = shown.target.numpy() == BUILDING
+            axes.imshow(viewable(shown.image.numpy(), like=whole.image.numpy()))
             if building.any() and not building.all():
                 axes.contour(building, levels=[0.5], colors=_OUTLINE, linewidths=1)
             axes.set_axis_off()

@@ -1,7 +1,12 @@
 """The processes that train together: what torchrun, or Lightning for ``--devices``, has told each of itself."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,19 @@ class Processes:
     def nodes(self) -> int:
         """How many machines there are."""
         return self.count // self.here
+
+    def share(self, chips: int) -> Sequence[int]:
+        """Give the places of the chips that this process validates, of so many.
+
+        Where there are fewer chips than processes, each validates all: that way each chip counts as often as another,
+        and no process stands idle, which Lightning does not allow.
+        """
+        return range(chips) if chips < self.count else range(self.rank, chips, self.count)
+
+    def normalise_together(self, network: nn.Module, device: torch.device) -> None:
+        """Let batch normalisation see the batches of all GPUs, each of them small; on CPUs torch cannot do that."""
+        if self.count > 1 and device.type == "cuda":
+            convert_sync_batchnorm(network)  # torch's own would lose the activations in timm's layers
 
 
 def processes(devices: int) -> Processes:

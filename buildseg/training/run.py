@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from buildseg import __version__
 from buildseg.contract import Contract
@@ -100,6 +101,7 @@ def train(
         tiles = tiles.without_boundaries()
     if (device.type, precision) == ("cpu", "bf16-mixed"):
         keep_depthwise_precise(start.network)
+    group.normalise_together(start.network, device)
     module = SegmentationModule(start.network, options)
     contract = make_contract(tiles, options, start.card)
     crop = options.crop or default_crop(tiles, contract)
@@ -108,7 +110,7 @@ def train(
     loaders = (
         train_loader(crops, options, group),
         # One by one: chips of different sizes would have to be padded, and attention would look at the padding.
-        make_loader(val, options.workers, batch_size=1),
+        make_loader(val, options.workers, batch_size=1, sampler=group.share(len(val))),
     )
     if group.first:
         _make_folder(out, keep=resume)
@@ -156,13 +158,15 @@ def _trainer(
     group = processes(options.devices)
     if group.count > 1 and device.index is not None and device.type != "cpu":
         raise OptionError(f"--device {device} is one, and there are {group.count} processes; give --device cuda")
-    # Weights of a frozen encoder have no gradient to wait for.
-    many = "ddp_find_unused_parameters_true" if options.optimizer.freeze_encoder else "ddp"
+    # Weights of a frozen encoder have no gradient to wait for. Buffers are made equal before a validation: at each
+    # forward pass, as is usual, processes would wait for those that have fewer chips to validate.
+    frozen = options.optimizer.freeze_encoder > 0
+    many = DDPStrategy(find_unused_parameters=frozen, broadcast_buffers=False) if group.count > 1 else "auto"
     return lightning.Trainer(
         accelerator=device.type,
         devices=group.here if device.index is None or device.type == "cpu" else [device.index],
         num_nodes=group.nodes,
-        strategy=many if group.count > 1 else "auto",
+        strategy=many,
         precision=precision,
         max_epochs=options.epochs,
         logger=TensorBoardLogger(out, name="", version="", default_hp_metric=False),
