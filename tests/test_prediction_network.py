@@ -463,7 +463,9 @@ class TestPrecision:
 
 
 class TestQuickening:
-    @pytest.mark.parametrize("activation", [torch.nn.ReLU(inplace=True), torch.nn.ReLU(), torch.nn.ReLU6(), torch.nn.Hardswish()])
+    @pytest.mark.parametrize(
+        "activation", [torch.nn.ReLU(inplace=True), torch.nn.ReLU(), torch.nn.ReLU6(), torch.nn.Hardswish()]
+    )
     def test_activations_are_joined_where_nothing_else_uses_the_convolution(self, activation):
         torch.manual_seed(0)
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, stride=2), activation).eval()

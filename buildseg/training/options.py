@@ -160,11 +160,12 @@ class ScheduleOptions:
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Which crops are shown.
+    """Which crops are shown, with which labels.
 
     Attributes:
         augment: How much crops are changed at random: one of `PRESETS`.
         sampling: ``uniform``, or ``balanced``: chips with no, few, some and many building pixels equally often.
+        register_labels: Pixels by which a crop's labels can be moved to where the network finds buildings; 0 for none.
 
     Raises:
         OptionError: A value is out of range.
@@ -172,10 +173,12 @@ class DataOptions:
 
     augment: Preset = "strong"
     sampling: Sampling = "uniform"
+    register_labels: int = 0
 
     def __post_init__(self) -> None:
         _known("--augment", self.augment, Preset)
         _known("--sampling", self.sampling, Sampling)
+        _check("--register-labels", self.register_labels, self.register_labels >= 0, "0 or more pixels")
 
 
 @dataclass(frozen=True, slots=True)
