@@ -110,5 +110,5 @@ def _inner(pixels: Tensor, reach: int) -> Tensor:
 def _correlation(one: Tensor, other: Tensor, reach: int) -> Tensor:
     """Sum one(x) other(x + s) over channels and pixels x, for every shift s; ``one`` is 0 within reach of the sides."""
     product = torch.fft.rfft2(one).conj() * torch.fft.rfft2(other)
-    every = torch.fft.irfft2(product.sum(dim=1), s=one.shape[-2:])
+    every: Tensor = torch.fft.irfft2(product.sum(dim=1), s=one.shape[-2:])
     return every.roll((reach, reach), dims=(-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
