@@ -36,6 +36,9 @@ KINDS = {"as they are": (0.0, (0.0, 0.0)), "each moved": (2.0, (0.0, 0.0)), "all
 """Metres: the spread of the chips' own offsets, and the offset of all."""
 GSD = 0.7
 REACH = 6
+"""Pixels of that resolution."""
+BOUNDARY = 2.0
+"""Metres from outlines that boundary IoU looks at: 3 pixels."""
 
 
 def main() -> None:
@@ -83,7 +86,7 @@ def trained(tiles: Tiles, kind: str, out: Path, choice: NetworkChoice, options: 
     train(noisy, run, choice, options, overwrite=True)
     minutes = sum(after - then for after, then in zip(os.times()[:4], before[:4], strict=True)) / 60
     model = run / "last.safetensors"
-    scores = evaluate_model(model, noisy.folders, EvaluateOptions(), device="cpu").scores.values
+    scores = evaluate_model(model, noisy.folders, EvaluateOptions(boundary=BOUNDARY), device="cpu").scores.values
     result = {name: float(scores[name]) for name in ("iou", "boundary_iou")}
     result |= {"found": found(model, noisy, offsets), "minutes": minutes}
     record.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
