@@ -142,6 +142,15 @@ def train(
         int | None,
         typer.Option(help="Crops per epoch.", show_default="as many as fit the tiles", rich_help_panel=DATA),
     ] = None,
+    register_labels: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Move the labels of each crop, by so much at most, to where the network finds the buildings, after a "
+            "quarter of the epochs: for labels that lie beside them, as OpenStreetMap's can. 0: leave them.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0,
     loss: Annotated[
         str,
         typer.Option(

@@ -24,6 +24,7 @@ NETWORK = NetworkChoice(name="forgetful", encoder_weights="none", options={"deco
 OPTIONS = TrainOptions.of(
     {"epochs": 3, "batch_size": 2, "crop": 64, "workers": 0, "device": "cpu", "precision": "fp32", "seed": 5}
     | {"ema": 0.9, "accumulate": 2, "freeze_encoder": 1, "encoder_rate": 0.5, "learning_rate": 1e-3}
+    | {"register_labels": 4}
 )
 
 

@@ -25,6 +25,7 @@ from tiling.output import written_whole
 BEST, LAST = "best.safetensors", "last.safetensors"
 METRICS, CURVES, EXAMPLES = "metrics.csv", "curves.png", "validation.png"
 _LOSSES = ("train_loss", "val_loss")
+_SHIFT = "label_shift"
 _SCORES = ("val_iou", "val_f1", "val_precision", "val_recall", "val_boundary_f1")
 _SHOWN = 3
 _NAMED = 8
@@ -147,7 +148,7 @@ class RunRecorder(lightning.Callback):
             self._draw_examples(module)
 
     def _write_metrics(self) -> None:
-        names = [name for name in (*_LOSSES, *_SCORES) if name in self.history[0]]
+        names = [name for name in (*_LOSSES, *_SCORES, _SHIFT) if name in self.history[0]]
         rows = ([epoch, *(values[name] for name in names)] for epoch, values in enumerate(self.history, 1))
         with (
             written_whole(self._folder / METRICS, overwrite=True) as partial,

@@ -26,6 +26,7 @@ from buildseg.training.dataset import Sample
 from buildseg.training.losses import bce_dice_loss, segmentation_loss
 from buildseg.training.optimization import encoder_of, make_optimizer, make_schedule
 from buildseg.training.options import TrainOptions
+from buildseg.training.registration import find_shifts, move_labels, registers
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -59,6 +60,8 @@ class SegmentationModule(lightning.LightningModule):
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         """Measure the loss of a batch, auxiliary losses included."""
         output: NetworkOutput = self.network(_channels_last(batch.image))
+        if self._options.data.register_labels:
+            batch = self._registered(batch, output.logits.detach())
         loss = self._loss(output.logits, batch)
         for extra in output.auxiliary:
             loss = loss + extra.weight * self._loss(extra.logits, batch)
@@ -109,6 +112,18 @@ class SegmentationModule(lightning.LightningModule):
         if self._boundary:
             loss = loss + options.boundary_weight * bce_dice_loss(logits[:, -1:], batch.boundary)
         return loss
+
+    def _registered(self, batch: Sample, logits: Tensor) -> Sample:
+        """Move labels to where the network finds the buildings, and log how far."""
+        shifts = torch.zeros(len(logits), 2, dtype=torch.int64, device=logits.device)
+        if registers(self.current_epoch, self._options.epochs):
+            reach = self._options.data.register_labels
+            shifts = find_shifts(class_logits(logits, self._boundary), batch.target, reach)
+            boundary = move_labels(batch.boundary, shifts) if self._boundary else batch.boundary
+            batch = Sample(batch.image, move_labels(batch.target, shifts), boundary)
+        far = shifts.float().norm(dim=1).mean()
+        self.log("label_shift", far, on_step=False, on_epoch=True, batch_size=len(logits))
+        return batch
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make the optimiser, and the schedule of its rate, which goes step by step."""

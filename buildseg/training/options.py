@@ -160,7 +160,7 @@ class ScheduleOptions:
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Which crops are shown.
+    """Which crops are shown, with which labels.
 
     Attributes:
         augment: How much crops are changed at random: one of `PRESETS`.
@@ -168,6 +168,7 @@ class DataOptions:
             ``folders``: tiles folders by a power of their size.
         folder_power: Power of ``folders``: 1 shows folders by their size, 0 all equally often.
         crops: Crops per epoch; None takes as many as fit the area of the chips.
+        register_labels: Pixels by which a crop's labels can be moved to where the network finds buildings; 0 for none.
 
     Raises:
         OptionError: A value is out of range.
@@ -177,12 +178,14 @@ class DataOptions:
     sampling: Sampling = "uniform"
     folder_power: float = 0.5
     crops: int | None = None
+    register_labels: int = 0
 
     def __post_init__(self) -> None:
         _known("--augment", self.augment, Preset)
         _known("--sampling", self.sampling, Sampling)
         _check("--folder-power", self.folder_power, 0 <= self.folder_power <= 1, "from 0 to 1")
         _check("--crops", self.crops, self.crops is None or self.crops >= 1, "1 or more")
+        _check("--register-labels", self.register_labels, self.register_labels >= 0, "0 or more pixels")
 
 
 @dataclass(frozen=True, slots=True)

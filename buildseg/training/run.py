@@ -104,7 +104,7 @@ def train(
     group.normalise_together(start.network, device)
     module = SegmentationModule(start.network, options)
     contract = make_contract(tiles, options, start.card)
-    crop = options.crop or default_crop(tiles, contract)
+    crop = _crop(tiles, contract, options)
     crops, val = TrainingCrops(tiles.train, contract, crop, options.data.augment), WholeChips(tiles.val, contract)
     card = ModelCard(asdict(start.network.architecture), contract, _provenance(tiles, plan, crop, start.card))
     loaders = (
@@ -134,6 +134,14 @@ def _optional_callbacks(options: TrainOptions, average: MovingAverage | None, sh
     patience = options.keep.patience
     stop = EarlyStopping("val_iou", mode="max", patience=patience) if patience else None
     return [callback for callback in (average, stop, RunBar() if show_progress else None) if callback]
+
+
+def _crop(tiles: Tiles, contract: Contract, options: TrainOptions) -> int:
+    """Give the crop, which has to leave room for what labels can be moved by."""
+    crop, reach = options.crop or default_crop(tiles, contract), options.data.register_labels
+    if 4 * reach > crop:
+        raise OptionError(f"--register-labels {reach} is much for crops of {crop} pixels; give {crop // 4} or less")
+    return crop
 
 
 def default_crop(tiles: Tiles, contract: Contract) -> int:
