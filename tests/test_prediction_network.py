@@ -26,7 +26,7 @@ from buildseg.model_file import load_model
 from buildseg.networks import NETWORKS
 from buildseg.networks.output import building_probability
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
-from buildseg.prediction.half_precision import round_with_feedback, to_bfloat16
+from buildseg.prediction.half_precision import needs_precision, round_with_feedback, to_bfloat16
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
@@ -193,6 +193,19 @@ class TestBfloat16:
         assert half[0].convolution.bias.dtype == torch.float32
         assert torch.equal(half[0].convolution.bias, module[0].convolution.bias)
         assert half[0].convolution.weight.dtype == half(images(1, 3, 9, 9).bfloat16()).dtype == torch.bfloat16
+
+    def test_an_encoder_of_inverted_bottlenecks_stays_precise(self):
+        small = {"decoder_channels": [16, 16, 8, 8, 8]}
+        network = with_statistics(built("unet", encoder="tu-efficientnet_lite0", **small))
+        half, x = to_bfloat16(network), images(1, 3, 64, 96)
+        features = {}
+        for name, one in (("plain", network), ("half", half)):
+            one.decoder.register_forward_pre_hook(lambda _, inputs, name=name: features.update({name: inputs[0]}))
+            with torch.inference_mode():
+                one(x)
+        assert all(torch.equal(b, a.bfloat16()) for a, b in zip(features["plain"], features["half"], strict=True))
+        assert {weight.dtype for weight in half.decoder.parameters() if weight.dim() == 4} == {torch.bfloat16}
+        assert not needs_precision(built("unet", **SMALL).encoder)
 
     def test_the_shipped_model_finds_the_same_buildings(self, tmp_path):
         side, place = 576, (700, 500)

