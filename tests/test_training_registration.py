@@ -131,6 +131,7 @@ def test_labels_of_one_class_stay(label):
     target[0, :, 50:] = IGNORE
     target[1, :2] = 1 - label % 2  # beyond what is looked at
     logits, _ = drawn(0, (2, 64, 64), 1, 0)
+    logits[1, :, 6:8] = -40.0 if label == 1 else 40.0  # what is there would be wanted here
     assert not find_shifts(logits, target, 6).any()
 
 
