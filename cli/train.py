@@ -182,7 +182,9 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=OPTIMIZER)] = "adamw",
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Peak of the schedule.", show_default="1e-3, sgd 1e-2", rich_help_panel=OPTIMIZER),
+        typer.Option(
+            help="Peak of the schedule.", show_default="1e-3, sgd 1e-2; with --model a tenth", rich_help_panel=OPTIMIZER
+        ),
     ] = None,
     weight_decay: Annotated[
         float | None,

@@ -26,7 +26,7 @@ from buildseg.footprints.raster import has_boundary, opened_probability, read_bl
 from buildseg.footprints.vectorize import VectorizeOptions, vectorize
 from buildseg.labels import Labels
 from buildseg.make_tiles import TileOptions
-from buildseg.model_file import load_model, read_card
+from buildseg.model_file import load_model, read_card, shipped_model
 from buildseg.networks import NETWORKS, build_network
 from buildseg.networks.output import boundary_probability, building_probability
 from buildseg.prediction.job import has_boundary as gives_boundaries
@@ -431,9 +431,15 @@ def test_boundaries_can_be_left_out_and_what_cannot_be_is_refused(town, trained,
 
 
 def test_old_model_files_have_no_boundary_output(trained, tmp_path):
-    """The file that comes along was written before there was one."""
-    assert "boundary" not in load_model().card.architecture
-    assert load_model().network.architecture.boundary is False
+    """Their description does not speak of one."""
+    with shipped_model() as path:
+        new = path.read_bytes()
+    named = b', \\"boundary\\": false'
+    assert new.count(named) == 1
+    old = tmp_path / "old.safetensors"
+    old.write_bytes(new.replace(named, b" " * len(named)))
+    assert "boundary" not in load_model(old).card.architecture
+    assert load_model(old).network.architecture.boundary is False
     # One whose description forgot it does not fit its weights.
     spoilt = tmp_path / "spoilt.safetensors"
     spoilt.write_bytes(trained.read_bytes().replace(b'\\"boundary\\": true', b'\\"boundary\\":false'))

@@ -56,7 +56,7 @@ def trained(tmp_path_factory):
     """A run on four bands and four classes, with its folder."""
     folder = tmp_path_factory.mktemp("classes")
     tiles = open_tiles([tiles_folder(folder / "tiles")], classes=CLASSES)
-    options = TrainOptions(epochs=10, batch_size=4, crop=64, workers=0, device="cpu", precision="fp32", window=128)
+    options = TrainOptions(epochs=20, batch_size=4, crop=64, workers=0, device="cpu", precision="fp32", window=128)
     return folder, train(tiles, folder / "run", TINY, options)
 
 

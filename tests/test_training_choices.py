@@ -401,6 +401,16 @@ def test_a_record_gives_back_all_that_was_recorded(tmp_path):
     assert "\n# Loss\nloss: focal\n" in text and list(yaml.safe_load(text)) == list(values)
 
 
+def test_going_on_from_a_model_is_gentler_unless_told():
+    start = {"tiles": ["t"], "model": "m.safetensors"}
+    assert Run.of(start).options.optimizer.rate == pytest.approx(1e-4)
+    assert Run.of(start | {"optimizer": "sgd"}).options.optimizer.rate == pytest.approx(1e-3)
+    assert Run.of(start | {"learning_rate": 3e-3}).options.optimizer.rate == 3e-3
+    assert Run.of({"tiles": ["t"]}).options.optimizer.rate == 1e-3
+    again = Run.of(Run.of(start).flat())
+    assert again.options.optimizer.rate == pytest.approx(1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -18,7 +18,7 @@ from buildseg.networks.output import building_probability
 from buildseg.training.dataset import TrainingCrops, WholeChips
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import TrainOptions
-from buildseg.training.pictures import Example, draw_curves, draw_examples, quality, viewable
+from buildseg.training.pictures import Example, draw_curves, draw_examples, viewable
 from tiling.errors import TrainingError
 from tiling.output import written_whole
 
@@ -124,7 +124,8 @@ class RunRecorder(lightning.Callback):
         self.history.append(values)
         scores = {name: values[name] for name in _SCORES if name in values}
         scores["epoch"] = float(trainer.current_epoch + 1)
-        better = not self.best or quality(values) > quality(self.history[int(self.best["epoch"]) - 1])
+        # Of equals the later one, such as where no validation chip has a building and all score nothing.
+        better = not self.best or scores["val_iou"] >= self.best["val_iou"]
         if better:
             self.best = scores
         if trainer.is_global_zero:

@@ -38,15 +38,6 @@ class Example(NamedTuple):
     probability: NDArray[np.float32]
 
 
-def quality(scores: Mapping[str, float]) -> tuple[float, float]:
-    """Say how good an epoch was: by IoU, and by loss where that is equal, as on chips without any building.
-
-    Args:
-        scores: Of the validation, by name.
-    """
-    return scores.get("val_iou", 0.0), -scores.get("val_loss", 0.0)
-
-
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Draw losses and scores over the epochs.
 
@@ -66,7 +57,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     loss.set_title("loss")
-    best = max(range(len(history)), key=lambda index: quality(history[index]))
+    best = max(range(len(history)), key=lambda index: (history[index].get("val_iou", 0.0), index))
     score.set_title(f"best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
     score.set_ylim(0, 1)
     score.axvline(best + 1, color="gray", linestyle=":")

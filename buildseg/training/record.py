@@ -14,6 +14,8 @@ from tiling.errors import OptionError
 from tiling.output import written_whole
 
 RECORD = "run.yaml"
+GENTLE = 0.1
+"""What the learning rate is of the usual one, unless told, where training goes on from a model."""
 _HEAD = "# Every option of this run. To repeat it: buildseg train --config run.yaml --out FOLDER\n"
 _NETWORK: dict[str, Any] = {
     "model": str | None,
@@ -73,6 +75,9 @@ class Run:
             values.get("option") or {},
             values.get("boundaries"),
         )
+        if model and values.get("learning_rate") is None:
+            usual = TrainOptions.of(values).optimizer.rate
+            values = {**values, "learning_rate": GENTLE * usual}
         folders = [Path(folder) for folder in values["tiles"]]
         return cls(folders, values.get("classes", 1), choice, TrainOptions.of(values))
 

@@ -246,12 +246,13 @@ def _make_folder(out: Path, *, keep: bool) -> None:
 
 def _provenance(tiles: Tiles, plan: Run, crop: int, start: ModelCard | None) -> dict[str, object]:
     choice = plan.choice
+    weights = choice.encoder_weights and Path(choice.encoder_weights).name
     return {
         "tiles": [folder.resolve().name for folder in tiles.folders],
         "classes": tiles.classes,
         "train_chips": len(tiles.train),
         "val_chips": len(tiles.val),
-        "network": {"start": choice.start.name} if choice.start else asdict(choice),
+        "network": {"start": choice.start.name} if choice.start else asdict(choice) | {"encoder_weights": weights},
         "options": plan.options.flat() | {"crop": crop},
         "versions": {"buildseg": __version__, "torch": torch.__version__},
         **({"started_from": start.training} if start else {}),
