@@ -39,7 +39,7 @@ def draw_scores(models: dict[str, Path], picture: Path) -> None:
             rows = [row for row, place in enumerate(places) if (folder / f"{place}.json").exists()]
             found = [json.loads((folder / f"{places[row]}.json").read_text(encoding="utf-8")) for row in rows]
             values = np.array([one["scores"][key] for one in found])
-            bounds = np.array([one["intervals"][key] for one in found])
+            bounds = np.array([one["intervals"].get(key, [one["scores"][key]] * 2) for one in found])
             spread = np.abs(bounds - values[:, None]).T
             axes.errorbar(values, np.array(rows) + offset, xerr=spread, fmt=MARKS[number], label=name, capsize=2)
         axes.set(title=label, xlim=(0, 1), yticks=range(len(places)), yticklabels=places)
