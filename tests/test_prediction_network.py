@@ -132,6 +132,16 @@ class TestFolding:
         with torch.inference_mode():
             torch.testing.assert_close(fold_batch_norm(module, x[:1])(x), module(x), rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("encoder", ["tu-efficientnet_lite0", "tu-mobilenetv3_small_100", "tu-regnetx_002"])
+    def test_the_activation_that_is_part_of_a_normalisation_stays(self, encoder):
+        network = with_statistics(built("unet", encoder=encoder, decoder_channels=[16, 16, 8, 8, 8])).double()
+        folded = fold_batch_norm(network, torch.zeros(1, 3, 64, 64).double())
+        x = images(1, 3, 64, 96).double()
+        with torch.inference_mode():
+            wanted = network(x)
+            assert (folded(x) - wanted).abs().max() < 1e-9 * wanted.abs().max()
+        assert not norms(folded)
+
     def test_features_taken_before_the_normalisation_are_left(self):
         encoder = {"encoder": "tu-ghostnet_100", "decoder_channels": [16, 16, 8, 8, 8]}
         network = with_statistics(built("unet", **encoder)).double()
@@ -453,11 +463,13 @@ class TestPrecision:
 
 
 class TestQuickening:
-    @pytest.mark.parametrize("activation", [torch.nn.ReLU(inplace=True), torch.nn.ReLU(), torch.nn.Hardswish()])
+    @pytest.mark.parametrize(
+        "activation", [torch.nn.ReLU(inplace=True), torch.nn.ReLU(), torch.nn.ReLU6(), torch.nn.Hardswish()]
+    )
     def test_activations_are_joined_where_nothing_else_uses_the_convolution(self, activation):
         torch.manual_seed(0)
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, stride=2), activation).eval()
-        image = torch.randn(2, 3, 33, 20)
+        image = 9 * torch.randn(2, 3, 33, 20)
         expected = network(image)
         hand_to_onednn(network, image[:1])
         assert [type(part).__name__ for part in network] == ["OneDnnConvolution", "Identity"]

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, TypeGuard, TypeVar
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -30,8 +31,9 @@ def fold_batch_norm(network: AnyModule, image: Tensor) -> AnyModule:
     network = copy.deepcopy(network)
     names = {module: name for name, module in network.named_modules()}
     for convolution, norm in _followed(network, image, (nn.BatchNorm2d,)):
-        replace_module(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
-        replace_module(network, names[norm], nn.Identity())
+        if type(norm) in {nn.BatchNorm2d, BatchNormAct2d}:
+            replace_module(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
+            replace_module(network, names[norm], norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
     return network
 
 
@@ -51,8 +53,7 @@ class OneDnnConvolution(nn.Module):
             convolution.stride,
             convolution.dilation,
             convolution.groups,
-            "none" if activation is None else ACTIVATIONS[type(activation)],
-            [],
+            *(("none", []) if activation is None else ACTIVATIONS[type(activation)]),
             "",
         )
 
@@ -63,7 +64,12 @@ class OneDnnConvolution(nn.Module):
         return result
 
 
-ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Hardswish: "hardswish"}
+ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0, 6]),
+    nn.Hardswish: ("hardswish", []),
+}
+"""What oneDNN calls an activation, and its numbers."""
 
 
 def hand_to_onednn(network: nn.Module, image: Tensor) -> None:
