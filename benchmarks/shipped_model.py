@@ -19,13 +19,12 @@ from pathlib import Path
 import rasterio
 import timm
 import torch
-from rasterio.windows import Window
+from massachusetts import FOLDERS, cut
 from safetensors.torch import save_file
 
 SETS = ("geneva", "kav", "banepa", "kampala", "massachusetts")
 ENCODER = "efficientnet_lite2"
 CHIP = 250
-LEAST_VALID = 0.5
 # A validation after each epoch on all of Massachusetts would take as long as a tenth of the epoch's training.
 VAL_CHIPS = 16
 # Kampala is one place at three zooms: chips of the finest are 19 m wide, mere 64 pixels at the model's resolution.
@@ -63,51 +62,27 @@ def main() -> None:
 
 
 def cut_scenes(source: Path, target: Path, step: int) -> None:
-    """Cut scenes and masks into chips; those that hold little are left out, and but every ``step``-th of the rest."""
-    for kind in ("images", "masks"):
+    """Cut scenes and masks into chips, of which every ``step``-th is kept."""
+    for kind in FOLDERS:
         (target / kind).mkdir(parents=True)
-    kept = 0
-    for path in sorted((source / "images").glob("*.tif")):
-        with rasterio.open(path) as scene, rasterio.open(source / "masks" / path.name) as mask:
-            for row, col in ((r, c) for r in range(0, scene.height, CHIP) for c in range(0, scene.width, CHIP)):
-                window = Window(col, row, CHIP, CHIP)
-                valid = scene.dataset_mask(window=window)
-                if (valid > 0).mean() < LEAST_VALID:
-                    continue
-                kept += 1
-                if kept % step == 0:
-                    name = f"{path.stem}_{row}_{col}.tif"
-                    _write(target / "images" / name, scene, window, valid)
-                    _write(target / "masks" / name, mask, window, None)
+    for image in sorted((source / "images").glob("*.tif")):
+        cut(image, CHIP, target)
+    for number, path in enumerate(sorted((target / "images").iterdir())):
+        if number % step:
+            for kind in FOLDERS:
+                (target / kind / path.name).unlink()
 
 
 def copy_wide(source: Path, target: Path) -> None:
     """Copy the chips that are not too fine, with their masks."""
-    for kind in ("images", "masks"):
+    for kind in FOLDERS:
         (target / kind).mkdir(parents=True)
     for path in sorted((source / "images").iterdir()):
         with rasterio.open(path) as chip:
             fine = chip.res[0] < LEAST_GSD
         if not fine:
-            for kind in ("images", "masks"):
+            for kind in FOLDERS:
                 shutil.copy(source / kind / path.name, target / kind)
-
-
-def _write(path: Path, source: rasterio.DatasetReader, window: Window, valid: object) -> None:
-    profile = {
-        "driver": "GTiff",
-        "width": CHIP,
-        "height": CHIP,
-        "count": source.count,
-        "dtype": "uint8",
-        "crs": source.crs,
-        "transform": source.window_transform(window),
-        "compress": "deflate",
-    }
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as chip:
-        chip.write(source.read(window=window))
-        if valid is not None:
-            chip.write_mask(valid)
 
 
 def published_weights(out: Path) -> Path:
