@@ -12,7 +12,6 @@ from whole chips. Minutes are those of all cores together. What is finished is k
 import argparse
 import json
 import os
-import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,12 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import rasterio
 import torch
+from copied_chips import copy_chips
 from numpy.typing import NDArray
 
 from buildseg.evaluation.model_run import evaluate_model
 from buildseg.evaluation.options import EvaluateOptions
 from buildseg.model_file import load_model
 from buildseg.tiles import Tiles, open_tiles
+from buildseg.training.callbacks import LAST
 from buildseg.training.dataset import WholeChips
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.registration import find_shifts
@@ -85,7 +86,7 @@ def trained(tiles: Tiles, kind: str, out: Path, choice: NetworkChoice, options: 
     before = os.times()
     train(noisy, run, choice, options, overwrite=True)
     minutes = sum(after - then for after, then in zip(os.times()[:4], before[:4], strict=True)) / 60
-    model = run / "last.safetensors"
+    model = run / LAST
     scores = evaluate_model(model, noisy.folders, EvaluateOptions(boundary=BOUNDARY), device="cpu").scores.values
     result = {name: float(scores[name]) for name in ("iou", "boundary_iou")}
     result |= {"found": found(model, noisy, offsets), "minutes": minutes}
@@ -124,11 +125,7 @@ def moved_tiles(tiles: Tiles, folder: Path, kind: str, seed: int) -> tuple[Tiles
     gsd = np.array([[chip.gsd or 1.0] for chip in tiles.train])
     pixels = np.round(np.random.default_rng(seed).normal(common, spread, (len(gsd), 2)) / gsd).astype(int)
     for split, chips in (("train", tiles.train), ("val", tiles.val)):
-        for content in ("images", "masks"):
-            (folder / split / content).mkdir(parents=True, exist_ok=True)
-        for chip in chips:
-            shutil.copy(chip.image, folder / split / "images")
-            shutil.copy(chip.mask, folder / split / "masks")
+        copy_chips(chips, folder / split)
     for chip, (down, right) in zip(tiles.train, pixels.tolist(), strict=True):
         with rasterio.open(folder / "train" / "masks" / chip.mask.name, "r+") as file:
             file.write(moved(file.read(1), down, right), 1)

@@ -9,17 +9,21 @@ brought.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
+from accuracy import SCORES, spread
+from copied_chips import copy_chips
+
+from buildseg.evaluation.model_run import evaluate_model
+from buildseg.evaluation.options import EvaluateOptions
+from buildseg.tiles import open_tiles
+from buildseg.training.callbacks import BEST
 
 BUILDSEG = str(Path(sys.executable).with_name("buildseg"))
-ROWS = {"IoU": "iou", "F1": "f1", "boundary IoU": "boundary_iou", "object F1": "object_f1"}
 
 
 def main() -> None:
@@ -33,7 +37,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--scratch", action="store_true", help="also from random weights")
     arguments = parser.parse_args()
-    print(f"| start | {' | '.join(ROWS)} |\n|{' --- |' * (len(ROWS) + 1)}")
+    print(f"| start | {' | '.join(SCORES.values())} |\n|{' --- |' * (len(SCORES) + 1)}")
     starts = {f"{arguments.model.stem}, as it is": None, "and ten chips": ["--model", str(arguments.model)]}
     if arguments.scratch:
         starts["random weights and ten chips"] = ["--encoder", "tu-resnet10t", "--encoder-weights", "none"]
@@ -44,47 +48,34 @@ def main() -> None:
                 trained(draw, start, arguments.out / f"{'tuned' if '--model' in start else 'scratch'}{draw}", arguments)
                 for draw in range(arguments.draws)
             ]
-        scores = [scored(model, arguments.town, arguments.out) for model in models]
-        cells = [spread([score[row] for score in scores]) for row in ROWS]
+        scores = [scored(model, arguments.town) for model in models]
+        cells = [spread([score[key] for score in scores]) for key in SCORES]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def trained(draw: int, start: list[str], run: Path, arguments: argparse.Namespace) -> Path:
     """Train on chips of the town, or find the model where that was done before."""
-    model = run / "best.safetensors"
+    model = run / BEST
     if not model.is_file():
         tiles = arguments.out / f"chips{draw}"
-        few_chips(arguments.town / "train", tiles, arguments.chips, draw)
+        few_chips(arguments.town, tiles, arguments.chips, draw)
         options = ["--epochs", str(arguments.epochs), "--seed", str(draw), "--overwrite"]
         command = [BUILDSEG, "train", "--tiles", str(tiles), "--out", str(run), *start, *options]
         subprocess.run(command, check=True, stdout=sys.stderr)
     return model
 
 
-def few_chips(source: Path, target: Path, count: int, draw: int) -> None:
-    """Copy some of the images with their masks."""
-    images = sorted((source / "images").iterdir())
+def few_chips(town: Path, target: Path, count: int, draw: int) -> None:
+    """Copy some of the training chips."""
+    chips = open_tiles([town]).train
     shutil.rmtree(target, ignore_errors=True)
-    for kind in ("images", "masks"):
-        (target / kind).mkdir(parents=True)
-    for place in np.random.default_rng(draw).choice(len(images), count, replace=False):
-        shutil.copy(images[place], target / "images")
-        shutil.copy(next((source / "masks").glob(f"{images[place].stem}.*")), target / "masks")
+    copy_chips((chips[place] for place in np.random.default_rng(draw).choice(len(chips), count, replace=False)), target)
 
 
-def scored(model: Path, town: Path, out: Path) -> dict[str, float]:
+def scored(model: Path, town: Path) -> dict[str, float]:
     """Score a model on the town's validation chips."""
-    report = out / "scores.json"
-    command = [BUILDSEG, "evaluate", "--model", str(model), "--tiles", str(town), "--json", str(report)]
-    out.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*command, "--overwrite"], check=True, stdout=subprocess.DEVNULL)
-    scores = json.loads(report.read_text(encoding="utf-8"))
-    return {row: scores["scores"][key] for row, key in ROWS.items()}
-
-
-def spread(values: list[float]) -> str:
-    """Give the mean, and how far the draws are from each other."""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    scores = evaluate_model(model, [town], EvaluateOptions()).scores.values
+    return {key: scores[key] or 0.0 for key in SCORES}
 
 
 if __name__ == "__main__":

@@ -10,17 +10,18 @@ new place.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import rasterio
 import timm
 import torch
-from massachusetts import FOLDERS, cut
+from copied_chips import copy_chips
+from massachusetts import FOLDERS, cut_all
 from safetensors.torch import save_file
+
+from buildseg.tiles import open_tiles
 
 SETS = ("geneva", "kav", "banepa", "kampala", "massachusetts")
 ENCODER = "efficientnet_lite2"
@@ -45,11 +46,13 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = {name: arguments.data / name for name in SETS}
     folders |= {name: arguments.out / name for name in ("massachusetts", "kampala")}
+    kampala = open_tiles([arguments.data / "kampala"])
     for split, step in (("train", 1), ("val", VAL_CHIPS)):
         if not (folders["massachusetts"] / split).is_dir():
             cut_scenes(arguments.data / "massachusetts" / split, folders["massachusetts"] / split, step)
         if not (folders["kampala"] / split).is_dir():
-            copy_wide(arguments.data / "kampala" / split, folders["kampala"] / split)
+            wide = (chip for chip in getattr(kampala, split) if chip.gsd and chip.gsd >= LEAST_GSD)
+            copy_chips(wide, folders["kampala"] / split)
     weights = arguments.encoder_weights or str(published_weights(arguments.out))
     tiles = [word for name in SETS if name not in arguments.leave_out for word in ("--tiles", str(folders[name]))]
     recipe = (
@@ -63,26 +66,11 @@ def main() -> None:
 
 def cut_scenes(source: Path, target: Path, step: int) -> None:
     """Cut scenes and masks into chips, of which every ``step``-th is kept."""
-    for kind in FOLDERS:
-        (target / kind).mkdir(parents=True)
-    for image in sorted((source / "images").glob("*.tif")):
-        cut(image, CHIP, target)
+    cut_all(source, target, CHIP)
     for number, path in enumerate(sorted((target / "images").iterdir())):
         if number % step:
             for kind in FOLDERS:
                 (target / kind / path.name).unlink()
-
-
-def copy_wide(source: Path, target: Path) -> None:
-    """Copy the chips that are not too fine, with their masks."""
-    for kind in FOLDERS:
-        (target / kind).mkdir(parents=True)
-    for path in sorted((source / "images").iterdir()):
-        with rasterio.open(path) as chip:
-            fine = chip.res[0] < LEAST_GSD
-        if not fine:
-            for kind in FOLDERS:
-                shutil.copy(source / kind / path.name, target / kind)
 
 
 def published_weights(out: Path) -> Path:

@@ -1,5 +1,6 @@
 """What many tests share."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -14,7 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
-SAMPLE_DATA = Path(__file__).resolve().parent.parent / "sample_data"
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE_DATA = ROOT / "sample_data"
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """A function that imports a script of benchmarks/ by its name; the scripts find each other."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The benchmark of accuracy: its table is what `buildseg evaluate` says, and what is finished is not done again."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,20 +13,17 @@ from buildseg.evaluation.model_run import evaluate_model
 from buildseg.evaluation.options import EvaluateOptions
 from buildseg.tiles import open_tiles
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = ["--epochs", 1, "--batch-size", 2, "--crop", 64, "--encoder", "tu-resnet10t"]
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("accuracy")
+def benchmark(load_benchmark):
+    return load_benchmark("accuracy")
 
 
 @pytest.fixture
-def massachusetts(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("massachusetts")
+def massachusetts(load_benchmark):
+    return load_benchmark("massachusetts")
 
 
 @pytest.fixture
@@ -100,6 +95,18 @@ def test_every_network_gets_an_encoder_that_it_takes(benchmark):
     assert (mine.encoder, mine.encoder_weights) == ("tu-efficientnet_lite0", "weights.safetensors")
 
 
+def test_few_chips_of_a_town_are_as_they_were(load_benchmark, tiles, tmp_path):
+    new_town, few = load_benchmark("new_town"), tmp_path / "few"
+    drawn = []
+    for draw in (0, 0, 1):
+        new_town.few_chips(tiles, few, 2, draw)
+        copies = sorted(path.relative_to(few) for path in few.glob("*/*.tif"))
+        assert [copy.parent.name for copy in copies] == ["images", "images", "masks", "masks"]
+        assert all((few / copy).read_bytes() == (tiles / "train" / copy).read_bytes() for copy in copies)
+        drawn.append(copies)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_scenes_are_cut_where_there_is_an_image(massachusetts, tmp_path, monkeypatch):
     data, out, place = tmp_path / "data", tmp_path / "out", Affine(1, 0, 5000, 0, -1, 9000)
     valid, truth = np.ones((150, 150), bool), scenes.picture(1, 150, 150)[0] // 128 * 255
@@ -128,3 +135,10 @@ def test_scenes_are_cut_where_there_is_an_image(massachusetts, tmp_path, monkeyp
         assert (chip.crs, chip.transform) == (scenes.UTM, place @ Affine.translation(64, 64))
     with rasterio.open(masks) as chip:
         np.testing.assert_array_equal(chip.read(1), truth[64:128, 64:128])
+    given = [str(data), "--out", str(tmp_path / "cut"), "--size", "64", "--scored", "75"]
+    monkeypatch.setattr(sys, "argv", ["massachusetts", *given])
+    massachusetts.main()
+    # Of the first of four squares a fifth is there: enough to be scored, too little to learn from.
+    assert len(open_tiles([tmp_path / "cut" / "test"]).val) == len(open_tiles([tmp_path / "cut" / "chosen"]).val) == 4
+    massachusetts.cut_all(data / "train", tmp_path / "learnt", 75)
+    assert len(list((tmp_path / "learnt" / "images").iterdir())) == 3

@@ -1,8 +1,6 @@
 """What the benchmark of moved labels trains on, and how it is started."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,10 @@ import pytest
 from buildseg.chip_file import read_mask
 from test_training import tiles_of
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("label_offsets")
+def benchmark(load_benchmark):
+    return load_benchmark("label_offsets")
 
 
 def test_masks_move_by_what_is_said_and_validation_stays(tmp_path, benchmark):

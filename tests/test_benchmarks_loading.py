@@ -1,21 +1,16 @@
 """The benchmark of loading: what it counts, and that both of its rounds learn from the same batches."""
 
-import importlib
 from argparse import Namespace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from test_training import FORKED, tiles_of
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
 
 @pytest.fixture
-def loading(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("loading")
+def loading(load_benchmark):
+    return load_benchmark("loading")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The peers of `buildseg predict` in its benchmark: each does the work that it is measured by."""
 
-import importlib
 import sys
 from functools import partial
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -18,14 +16,12 @@ from buildseg.model_file import Model, ModelCard
 from buildseg.networks import build_network
 from scenes import write
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 WINDOW = 64
 
 
 @pytest.fixture
-def peers(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("predict_peers")
+def peers(load_benchmark):
+    return load_benchmark("predict_peers")
 
 
 @pytest.fixture

@@ -1,25 +1,18 @@
 """What the benchmark of `regularize` measures on, and two of its measures."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import shapely
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+@pytest.fixture
+def cases(load_benchmark):
+    return load_benchmark("regularize_cases")
 
 
 @pytest.fixture
-def cases(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("regularize_cases")
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("regularize")
+def benchmark(load_benchmark):
+    return load_benchmark("regularize")
 
 
 def test_row_houses_are_a_coverage_each_beside_its_truth(cases):

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from buildseg import __version__
 from buildseg.contract import Contract
 from buildseg.describe import describe
-from buildseg.model_file import _KEY, FORMAT_VERSION, ModelCard, load_model, read_card, save_model
+from buildseg.model_file import _KEY, FORMAT_VERSION, ModelCard, load_model, read_card, save_model, shipped_model
 from buildseg.networks import build_network
 from tiling.errors import ModelFileError, OutputError
 
@@ -267,3 +267,12 @@ def test_models_that_do_not_hold_together(saved, tmp_path, change, says):
     message = str(caught.value)
     assert message.startswith(str(path)) and says in message and "get the file again" in message
     assert "\n" not in message
+
+
+def test_the_model_that_comes_along_is_small_and_names_no_folder():
+    with shipped_model() as path:
+        assert path.stat().st_size <= 15_000_000
+        card = read_card(path)
+    assert not any(
+        "/" in str(value) for value in (*card.training["tiles"], card.training["network"]["encoder_weights"])
+    )

@@ -26,7 +26,7 @@ from buildseg.model_file import load_model
 from buildseg.networks import NETWORKS
 from buildseg.networks.output import building_probability
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
-from buildseg.prediction.half_precision import needs_precision, round_with_feedback, to_bfloat16
+from buildseg.prediction.half_precision import precise_encoder, round_with_feedback, to_bfloat16
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
@@ -205,7 +205,8 @@ class TestBfloat16:
                 one(x)
         assert all(torch.equal(b, a.bfloat16()) for a, b in zip(features["plain"], features["half"], strict=True))
         assert {weight.dtype for weight in half.decoder.parameters() if weight.dim() == 4} == {torch.bfloat16}
-        assert not needs_precision(built("unet", **SMALL).encoder)
+        assert precise_encoder(network) is network.encoder
+        assert precise_encoder(built("unet", **SMALL)) is None
 
     def test_the_shipped_model_finds_the_same_buildings(self, tmp_path):
         side, place = 576, (700, 500)

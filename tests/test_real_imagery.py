@@ -9,6 +9,8 @@ import rasterio
 import shapely
 
 from bright_model import bright_model
+from buildseg.evaluation.model_run import evaluate_model
+from buildseg.evaluation.options import EvaluateOptions
 from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.labels import read_labels
 from buildseg.make_tiles import TileOptions, make_tiles
@@ -19,9 +21,10 @@ from buildseg.probability import NODATA
 from buildseg.tiles import open_tiles
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.run import train
+from conftest import ROOT
 from tiling import Scene
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = ROOT.parent / "shared" / "data"
 FIXTURES = DATA / "fixtures"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real imagery at {DATA}")
@@ -109,6 +112,19 @@ def test_shipped_model_on_a_place_it_has_not_seen(tmp_path):
     )
     with rasterio.open(tmp_path / "p.tif") as probability, rasterio.open(mask) as truth:
         assert overlap(probability.read(1) >= 127, truth.read(1) > 0) > 0.3
+
+
+@pytest.mark.parametrize("place", ["banepa", "kampala"])
+def test_the_shipped_model_scores_what_its_card_says(place):
+    card = (ROOT / "docs" / "model_card.md").read_text("utf-8").partition("## Scores")[2]
+    row = next(line for line in card.splitlines() if line.startswith(f"| {place} |")).split("|")
+    scores = evaluate_model(None, [DATA / place], EvaluateOptions(), device="cpu").scores.values
+    said = {"iou": row[4], "f1": row[5], "object_f1": row[9]}
+    assert {name: scores[name] for name in said} == pytest.approx(
+        {name: float(cell.split()[0]) for name, cell in said.items()}, abs=2e-3
+    )
+    before = float(row[10].split()[0])
+    assert scores["iou"] > before
 
 
 def test_holes_of_a_scene_stay_holes(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from affine import Affine
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
@@ -651,6 +652,17 @@ def test_a_loss_that_is_no_number_stops_the_run(tiles, tmp_path):
         run(tiles, tmp_path / "run", learning_rate=1e30, batch_size=2, warmup=0)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_weights_are_recorded_without_their_folder(tiles, tmp_path):
+    weights = tmp_path / "elsewhere" / "encoder.safetensors"
+    weights.parent.mkdir()
+    network = build_network("unet", **SMALL, decoder_channels=[32, 16, 16, 8, 8])
+    save_file(network.encoder.state_dict(), weights)
+    choice = NetworkChoice(None, "unet", SMALL["encoder"], str(weights), {"decoder_channels": [32, 16, 16, 8, 8]})
+    card = read_card(run(tiles, tmp_path / "run", choice).model)
+    assert card.training["network"]["encoder_weights"] == "encoder.safetensors"
+    assert str(tmp_path) not in str(card.training)
 
 
 # ---- going on from a model

@@ -15,7 +15,7 @@ from buildseg.contract import Contract
 from buildseg.model_file import Model
 from buildseg.networks.output import boundary_probability, building_probability
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
-from buildseg.prediction.half_precision import needs_precision, to_bfloat16
+from buildseg.prediction.half_precision import precise_encoder, to_bfloat16
 from buildseg.prediction.stem import find_stems, make_stems_precise, middle
 from tiling.errors import OptionError
 
@@ -137,7 +137,7 @@ class TorchNetwork:
         network = fold_batch_norm(network, smallest)
         quicken_pooling(network)
         rounded = arithmetic.precision == "bf16" and device.type != "cuda"
-        precise = needs_precision(getattr(network, "encoder", network))
+        precise = precise_encoder(network) is not None
         stems = find_stems(network, smallest) if rounded and not precise else []
         if device.type == "cpu" and not arithmetic.compiled:
             hand_to_onednn(network, smallest)

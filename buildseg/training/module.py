@@ -122,7 +122,7 @@ class SegmentationModule(lightning.LightningModule):
             boundary = move_labels(batch.boundary, shifts) if self._boundary else batch.boundary
             batch = Sample(batch.image, move_labels(batch.target, shifts), boundary)
         far = shifts.float().norm(dim=1).mean()
-        self.log("label_shift", far, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log("label_shift", far, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
         return batch
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

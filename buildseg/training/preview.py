@@ -40,15 +40,16 @@ def draw_preview(tiles: Tiles, path: Path, options: TrainOptions, *, chips: int 
     contract = make_contract(tiles, options)
     crop = options.crop or default_crop(tiles, contract)
     chosen = [chip for chip in _chosen(tiles, contract, chips) for _ in range(2)]
+    whole_chips = WholeChips(chosen, contract)
+    wholes = [whole_chips[index].image.numpy() for index in range(len(chosen))]
     figure = Figure(figsize=(2 * len(chosen), 2.2 * len(PRESETS)), layout="constrained")
     panels = figure.subplots(len(PRESETS), len(chosen), squeeze=False)
     for row, preset in zip(panels, PRESETS, strict=True):
         row[0].set_title(f"--augment {preset}", loc="left")
-        for place, (axes, chip) in enumerate(zip(row, chosen, strict=True)):
-            whole = WholeChips([chip], contract)[0]
+        for place, (axes, chip, whole) in enumerate(zip(row, chosen, wholes, strict=True)):
             shown = TrainingCrops([chip], contract, crop, preset)[Draw(0, options.seed + place)]
             building = shown.target.numpy() == BUILDING
-            axes.imshow(viewable(shown.image.numpy(), like=whole.image.numpy()))
+            axes.imshow(viewable(shown.image.numpy(), like=whole))
             if building.any() and not building.all():
                 axes.contour(building, levels=[0.5], colors=_OUTLINE, linewidths=1)
             axes.set_axis_off()

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,8 +14,8 @@ from tiling.errors import OptionError
 from tiling.output import written_whole
 
 RECORD = "run.yaml"
-GENTLE = 0.1
-"""What the learning rate is of the usual one, unless told, where training goes on from a model."""
+# Where training goes on from a model, its learning rate is this of the usual one, unless told.
+_GENTLE = 0.1
 _HEAD = "# Every option of this run. To repeat it: buildseg train --config run.yaml --out FOLDER\n"
 _NETWORK: dict[str, Any] = {
     "model": str | None,
@@ -75,11 +75,12 @@ class Run:
             values.get("option") or {},
             values.get("boundaries"),
         )
+        options = TrainOptions.of(values)
         if model and values.get("learning_rate") is None:
-            usual = TrainOptions.of(values).optimizer.rate
-            values = {**values, "learning_rate": GENTLE * usual}
+            gentle = replace(options.optimizer, learning_rate=_GENTLE * options.optimizer.rate)
+            options = replace(options, optimizer=gentle)
         folders = [Path(folder) for folder in values["tiles"]]
-        return cls(folders, values.get("classes", 1), choice, TrainOptions.of(values))
+        return cls(folders, values.get("classes", 1), choice, options)
 
 
 def write_record(path: Path, run: Run) -> None:
