@@ -25,9 +25,9 @@ from buildseg.tiles import open_tiles
 
 SETS = ("geneva", "kav", "banepa", "kampala", "massachusetts")
 ENCODER = "efficientnet_lite2"
-CHIP = 250
+CHIP = 375
 # A validation after each epoch on all of Massachusetts would take as long as a tenth of the epoch's training.
-VAL_CHIPS = 16
+VAL_CHIPS = 4
 # Kampala is one place at three zooms: chips of the finest are 19 m wide, mere 64 pixels at the model's resolution.
 LEAST_GSD = 0.1
 
@@ -57,7 +57,7 @@ def main() -> None:
     tiles = [word for name in SETS if name not in arguments.leave_out for word in ("--tiles", str(folders[name]))]
     recipe = (
         f"--network {arguments.network} --encoder tu-{ENCODER} --encoder-weights {weights} --store float16 "
-        f"--gsd 0.3 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
+        f"--gsd 0.3 --coarsest-gsd 1 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
         f"--epochs {arguments.epochs} --encoder-rate 0.5 --ema 0.995 --seed 1 --workers 1 --resume"
     )
     command = [str(Path(sys.executable).with_name("buildseg")), "train", *tiles, *recipe.split(), "--out"]

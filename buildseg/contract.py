@@ -18,6 +18,8 @@ class Contract:
         std: Standard deviation of each band, likewise.
         gsd: Metres per pixel, None if the training chips did not say.
         window: Side of the windows that suit the network, in pixels.
+        coarsest_gsd: Where it was trained on several resolutions, the coarsest, in metres per pixel; ``gsd`` is the
+            finest, and images between the two are shown as they are.
     """
 
     bands: tuple[str, ...]
@@ -26,10 +28,18 @@ class Contract:
     std: tuple[float, ...]
     gsd: float | None
     window: int
+    coarsest_gsd: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("bands", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def resolution(self) -> str:
+        """Say the metres per pixel, for people."""
+        if not self.gsd:
+            return "not known"
+        return f"{self.gsd:.2g}{f' to {self.coarsest_gsd:.2g}' if self.coarsest_gsd else ''} m per pixel"
 
     def scale(self, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
         """Bring pixels to zero mean and unit spread.

@@ -49,7 +49,7 @@ def _describe_model(card: "ModelCard", path: Path) -> dict[str, str]:
         "bands": f"{', '.join(contract.bands)} as {contract.dtype}",
         "classes": _said_classes(int(card.architecture.get("classes", 1)))
         + (", and boundaries between buildings" if card.architecture.get("boundary") else ""),
-        "resolution": f"{contract.gsd:.2g} m per pixel" if contract.gsd else "not known",
+        "resolution": contract.resolution,
         "window": f"{contract.window} pixels",
     }
     if training:

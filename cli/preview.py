@@ -22,6 +22,10 @@ def preview(
     gsd: Annotated[
         float | None, typer.Option(metavar="METRES", help="Metres per pixel.", show_default="the tiles'")
     ] = None,
+    coarsest_gsd: Annotated[
+        float | None,
+        typer.Option(metavar="METRES", help="As for `buildseg train`.", show_default="all are resampled to --gsd"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the changes.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -33,6 +37,6 @@ def preview(
     from buildseg.training.options import TrainOptions
     from buildseg.training.preview import draw_preview
 
-    options = TrainOptions(crop=crop, gsd=gsd, seed=seed)
+    options = TrainOptions(crop=crop, gsd=gsd, coarsest_gsd=coarsest_gsd, seed=seed)
     draw_preview(open_tiles(tiles, classes=classes), out, options, chips=chips, overwrite=overwrite)
     typer.echo(f"{out}: a row for each of none, light and strong")

@@ -116,6 +116,16 @@ def train(
             metavar="METRES", help="Metres per pixel to train at.", show_default="the tiles'", rich_help_panel=DATA
         ),
     ] = None,
+    coarsest_gsd: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES",
+            help="For one model of several resolutions: tiles coarser than --gsd keep their own metres per pixel up to "
+            "this, and so do scenes when predicting.",
+            show_default="all are resampled to --gsd",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     augment: Annotated[
         str,
         typer.Option(

@@ -217,3 +217,19 @@ class TestOverview:
     def test_an_overview_of_one_pixel(self, tmp_path):
         with Scene(scenes.striped(tmp_path / "scene.tif", scenes.picture(1, 1, 300))) as scene:
             assert scene.overview(10)[0].shape == (1, 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("finest", "coarsest", "seen"), [(0.2, 0.7, 0.5), (0.8, 1.2, 0.8), (0.1, 0.25, 0.25), (0.2, 0.46, 0.5)]
+)
+def test_a_scene_between_two_resolutions_stays_as_it_is(files, finest, coarsest, seen):
+    with Scene(files["tiled"], SceneOptions(gsd=finest, coarsest_gsd=coarsest)) as scene:
+        assert scene.gsd == pytest.approx((seen, seen), rel=0.02)
+        if seen == 0.5:
+            np.testing.assert_array_equal(whole(scene)[0], scenes.picture(3, HEIGHT, WIDTH))
+
+
+def test_pixels_of_degrees_become_square_between_two_resolutions_too(tmp_path):
+    with Scene(scenes.geographic(tmp_path / "scene.tif"), SceneOptions(gsd=0.1, coarsest_gsd=1.0)) as scene:
+        assert scene.native_gsd == pytest.approx((0.5571, 0.5581), rel=0.01)
+        assert scene.gsd[0] == pytest.approx(scene.gsd[1], rel=0.01)

@@ -39,6 +39,7 @@ class SceneOptions:
         bands: Names of colours or band numbers from 1; None takes all but alpha.
         gsd: Metres per pixel to resample to; None, or a value within a tenth of the scene's own, leaves the
             pixels as they are.
+        coarsest_gsd: Metres per pixel up to which a coarser scene is left as it is too; beyond, this is resampled to.
         nodata: Value of pixels that hold nothing. It stands in for the one that the file declares, and is added to
             the file's mask or alpha.
 
@@ -48,11 +49,17 @@ class SceneOptions:
 
     bands: Sequence[Band] | None = None
     gsd: float | None = None
+    coarsest_gsd: float | None = None
     nodata: float | None = None
 
     def __post_init__(self) -> None:
         if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise OptionError(f"--gsd {self.gsd:g} is out of range; give metres per pixel, such as 0.3")
+
+
+def nearest_gsd(own: float, finest: float, coarsest: float | None) -> float:
+    """Give the resolution from ``finest`` to ``coarsest``, or ``finest`` itself where that is None, next to ``own``."""
+    return min(max(own, finest), coarsest or finest)
 
 
 class Scene:
@@ -92,7 +99,7 @@ class Scene:
         self._closed = False
         with open_raster(self.path) as dataset:
             self._describe_bands(dataset, options)
-            self._describe_place(dataset, options.gsd)
+            self._describe_place(dataset, options)
             self._describe_validity(dataset, options.nodata)
 
     def _describe_bands(self, dataset: DatasetReader, options: SceneOptions) -> None:
@@ -105,14 +112,16 @@ class Scene:
         if np.dtype(self.dtype).kind not in "uif":
             raise SceneError(f"{self.path}: pixels of type {self.dtype} are no image; convert it to uint8 or uint16")
 
-    def _describe_place(self, dataset: DatasetReader, gsd: float | None) -> None:
+    def _describe_place(self, dataset: DatasetReader, options: SceneOptions) -> None:
         self.crs: CRS = checked_crs(self.path, dataset)
         try:
             self.native_gsd = ground_sample_distance(self.crs, dataset.transform, dataset.width, dataset.height)
         except SceneError as error:
             raise SceneError(f"{self.path}: {error}") from error
+        own = math.sqrt(self.native_gsd[0] * self.native_gsd[1])
+        wanted = options.gsd and nearest_gsd(own, options.gsd, options.coarsest_gsd)
         self.width, self.height = (
-            _resampled_length(length, own, gsd)
+            _resampled_length(length, own, wanted)
             for length, own in zip((dataset.width, dataset.height), self.native_gsd, strict=True)
         )
         self._scale = (dataset.height / self.height, dataset.width / self.width)

@@ -60,7 +60,7 @@ def open_scene(
             f"the model takes {len(contract.bands)} bands ({', '.join(contract.bands)}), "
             f"but --bands names {len(wanted)}; name {len(contract.bands)}"
         )
-    scene = Scene(path, SceneOptions(bands=wanted, gsd=contract.gsd, nodata=options.nodata))
+    scene = Scene(path, SceneOptions(wanted, contract.gsd, contract.coarsest_gsd, options.nodata))
     try:
         return scene, _scaling(scene, contracts)
     except BaseException:
@@ -74,20 +74,25 @@ def _common(contracts: Sequence[Contract]) -> Contract:
         if other.bands != first.bands:
             said = f"{', '.join(first.bands)} and {', '.join(other.bands)}"
             raise ContractError(f"the models take other bands ({said}); average models of the same bands")
-        if other.gsd != first.gsd and not (other.gsd and first.gsd and math.isclose(other.gsd, first.gsd, rel_tol=0.1)):
+        if not (_alike(other.gsd, first.gsd) and _alike(other.coarsest_gsd, first.coarsest_gsd)):
             raise ContractError(
-                f"the models were trained at {first.gsd} and {other.gsd} m per pixel; average models of one resolution"
+                f"the models were trained at {first.resolution} and at {other.resolution}; "
+                "average models of one resolution"
             )
     return first
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    return one == other or bool(one and other and math.isclose(one, other, rel_tol=0.1))
 
 
 def _scaling(scene: Scene, contracts: Sequence[Contract]) -> tuple[Contract, ...]:
     if scene.gsd != scene.native_gsd:
         logger.info(
-            "%s has pixels of %.2g x %.2g m and the model was trained on %.2g m: resampled",
+            "%s has pixels of %.2g x %.2g m and the model was trained on %s: resampled",
             scene.path,
             *scene.native_gsd,
-            contracts[0].gsd,
+            contracts[0].resolution,
         )
     others = [contract.dtype for contract in contracts if contract.dtype != scene.dtype]
     if not others:

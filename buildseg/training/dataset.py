@@ -17,6 +17,7 @@ from buildseg.training.augment import Augment, make_augment, mirror, resize
 from buildseg.training.cut import draw_cut
 from buildseg.training.options import Preset
 from buildseg.training.sampling import Draw
+from tiling.scene import nearest_gsd
 
 _SAME = 0.02
 
@@ -127,7 +128,9 @@ def pixels_of(chip: ChipFile, contract: Contract) -> float:
 
 def _magnification(chip: ChipFile, contract: Contract) -> float:
     """Give the pixels at the contract's resolution per pixel of a chip; 1 where they nearly are."""
-    factor = chip.gsd / contract.gsd if chip.gsd and contract.gsd else 1.0
+    if not (chip.gsd and contract.gsd):
+        return 1.0
+    factor = chip.gsd / nearest_gsd(chip.gsd, contract.gsd, contract.coarsest_gsd)
     return 1.0 if abs(factor - 1) < _SAME else factor
 
 

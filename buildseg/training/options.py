@@ -218,6 +218,8 @@ class TrainOptions:
         crop: Side of a training crop in pixels, a multiple of 32; None takes the smaller of 512 and the chips' side.
         window: Side of the windows the model will predict with; None takes 512.
         gsd: Metres per pixel to train at; None takes the tiles' own.
+        coarsest_gsd: Metres per pixel up to which coarser tiles keep their own resolution; None resamples all to
+            ``gsd``.
         precision: Arithmetic; ``auto`` mixes in half precision where the device is fast at it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         devices: Devices of this machine to train on, each with batches of its own.
@@ -239,6 +241,7 @@ class TrainOptions:
     crop: int | None = None
     window: int | None = None
     gsd: float | None = None
+    coarsest_gsd: float | None = None
     precision: Precision = "auto"
     device: str = "auto"
     devices: int = 1
@@ -256,7 +259,8 @@ class TrainOptions:
         _check("--batch-size", self.batch_size, self.batch_size >= 2, "2 or more, for batch normalisation")
         for flag, side in (("--crop", self.crop), ("--window", self.window)):
             _check(flag, side, side is None or (side >= 64 and side % 32 == 0), "a multiple of 32, 64 or more")
-        _check("--gsd", self.gsd, self.gsd is None or 0 < self.gsd < math.inf, "metres per pixel, such as 0.3")
+        for flag, gsd in (("--gsd", self.gsd), ("--coarsest-gsd", self.coarsest_gsd)):
+            _check(flag, gsd, gsd is None or 0 < gsd < math.inf, "metres per pixel, such as 0.3")
         _check("--seed", self.seed, 0 <= self.seed < 2**32, f"0 to {2**32 - 1}")
         _check("--devices", self.devices, self.devices >= 1, "1 or more")
         _check("--workers", self.workers, self.workers >= 0, "0 or more")

@@ -68,17 +68,27 @@ def make_contract(tiles: Tiles, options: TrainOptions, start: ModelCard | None =
         options: May name resolution and window.
         start: Card of the model that training goes on from: its resolution and window stay, and its scaling of the
             bands that it knows, unless they are of another type now.
+
+    Raises:
+        OptionError: The coarsest resolution is no coarser than the finest.
     """
     contract = _contract_of(tiles)
     if start:
         old = start.contract
         mean, std = dict(zip(old.bands, old.mean, strict=True)), dict(zip(old.bands, old.std, strict=True))
-        contract = replace(contract, gsd=old.gsd, window=old.window)
+        contract = replace(contract, gsd=old.gsd, window=old.window, coarsest_gsd=old.coarsest_gsd)
         if old.dtype == tiles.dtype:
             pairs = list(zip(tiles.bands, contract.mean, contract.std, strict=True))
             means, stds = (mean.get(b, m) for b, m, _ in pairs), (std.get(b, s) for b, _, s in pairs)
             contract = replace(contract, mean=tuple(means), std=tuple(stds))
-    return replace(contract, gsd=options.gsd or contract.gsd, window=options.window or contract.window)
+    if options.gsd or options.coarsest_gsd:
+        contract = replace(contract, gsd=options.gsd or contract.gsd, coarsest_gsd=options.coarsest_gsd)
+    if contract.coarsest_gsd and not (contract.gsd and contract.gsd < contract.coarsest_gsd):
+        raise OptionError(
+            f"--coarsest-gsd {contract.coarsest_gsd:g} is to be coarser than the finest, "
+            f"{f'{contract.gsd:g} m per pixel' if contract.gsd else 'which the tiles do not say: name it with --gsd'}"
+        )
+    return replace(contract, window=options.window or contract.window)
 
 
 def _contract_of(tiles: Tiles) -> Contract:
