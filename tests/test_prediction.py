@@ -421,7 +421,7 @@ class TestContractsOfSeveral:
         ("one", "other", "said"),
         [
             ({}, {"bands": ("blue", "green", "red")}, "other bands .red, green, blue and blue, green, red"),
-            ({"gsd": 0.3}, {"gsd": 0.5}, "0.3 and 0.5 m per pixel"),
+            ({"gsd": 0.3}, {"gsd": 0.5}, "0.3 m per pixel and 0.5 m per pixel"),
             ({"gsd": 0.3}, {}, "one resolution"),
         ],
     )

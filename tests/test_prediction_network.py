@@ -24,8 +24,9 @@ from buildseg.devices import fast_half_precision, resolve_precision
 from buildseg.footprints import VectorizeOptions
 from buildseg.model_file import load_model
 from buildseg.networks import NETWORKS
+from buildseg.networks.layers import resized, resized_logits
 from buildseg.networks.output import building_probability
-from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
+from buildseg.prediction.folding import OneDnnConvolution, fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import precise_encoder, round_with_feedback, to_bfloat16
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
@@ -159,7 +160,7 @@ class TestBfloat16:
         x = images(1, 3, 64, 96)
         with torch.inference_mode():
             wanted, answer = network(x), half(x.bfloat16())
-        assert answer.dtype == torch.bfloat16
+        assert torch.bfloat16 in {value.dtype for value in half.parameters()}
         assert (answer.float() - wanted).abs().mean() < 0.05 * wanted.abs().mean() + 0.02
         assert {value.dtype for value in network.parameters()} == {torch.float32}
         assert same_weights(network, state)
@@ -193,6 +194,20 @@ class TestBfloat16:
         assert half[0].convolution.bias.dtype == torch.float32
         assert torch.equal(half[0].convolution.bias, module[0].convolution.bias)
         assert half[0].convolution.weight.dtype == half(images(1, 3, 9, 9).bfloat16()).dtype == torch.bfloat16
+
+    def test_weights_in_the_order_of_one_size_serve_others(self):
+        convolution = nn.Conv2d(16, 24, 3, padding=1).eval()
+        joined = OneDnnConvolution(convolution)
+        with torch.inference_mode():
+            for shape in ((2, 16, 32, 48), (1, 16, 7, 5), (2, 16, 32, 48), (3, 16, 1, 1)):
+                x = images(*shape)
+                assert (joined(x) - convolution(x)).abs().max() < 1e-5
+
+    def test_logits_are_enlarged_in_single_precision(self):
+        x = torch.tensor([[[[8.0, -8.0 - 2**-4]]]])
+        like = torch.zeros(1, 1, 1, 16)
+        assert torch.equal(resized_logits(x.bfloat16(), like), resized(x.bfloat16().float(), like))
+        assert resized_logits(x.double(), like).dtype == torch.float64
 
     def test_an_encoder_of_inverted_bottlenecks_stays_precise(self):
         small = {"decoder_channels": [16, 16, 8, 8, 8]}

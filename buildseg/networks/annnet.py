@@ -12,7 +12,7 @@ from buildseg.attention import AsymmetricFusionAttention, AsymmetricPyramidAtten
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
-from buildseg.networks.layers import conv_bn_relu, resized
+from buildseg.networks.layers import conv_bn_relu, resized_logits
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from buildseg.option_values import share
 
@@ -69,7 +69,7 @@ class ANNNet(SegmentationNetwork):
         """
         low, high = self.encoder(x)[-2:]
         features = self.pyramid(self.reduce(self.fusion(low, high)))
-        logits = resized(self.classifier(features), like=x)
+        logits = resized_logits(self.classifier(features), like=x)
         if not self.training:
             return NetworkOutput(logits)
-        return NetworkOutput(logits, (AuxiliaryLogits(resized(self.auxiliary(low), like=x), AUXILIARY_WEIGHT),))
+        return NetworkOutput(logits, (AuxiliaryLogits(resized_logits(self.auxiliary(low), like=x), AUXILIARY_WEIGHT),))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from buildseg.networks.base import SegmentationNetwork
-from buildseg.networks.layers import conv_bn_relu, resized
+from buildseg.networks.layers import conv_bn_relu, resized, resized_logits
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from buildseg.option_values import whole_number
 from tiling.errors import OptionError
@@ -79,8 +79,8 @@ class BiSeNetV2(SegmentationNetwork):
         boosted = (
             [head(features) for head, features in zip(self.boosters, semantic, strict=True)] if self.training else []
         )
-        auxiliary = (AuxiliaryLogits(resized(b, like=x), BOOSTER_WEIGHT) for b in boosted)
-        return NetworkOutput(resized(logits, like=x), tuple(auxiliary))
+        auxiliary = (AuxiliaryLogits(resized_logits(b, like=x), BOOSTER_WEIGHT) for b in boosted)
+        return NetworkOutput(resized_logits(logits, like=x), tuple(auxiliary))
 
 
 class Stem(nn.Module):

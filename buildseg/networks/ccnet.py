@@ -14,7 +14,7 @@ from buildseg.attention import RecurrentCrissCrossAttention
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
-from buildseg.networks.layers import resized
+from buildseg.networks.layers import resized_logits
 from buildseg.networks.output import AuxiliaryLogits, Embedding, NetworkOutput
 from buildseg.option_values import flag
 
@@ -90,10 +90,10 @@ class CCNet(SegmentationNetwork):
         branches = [deepest, self.refine(attended)]
         if self.aspp is not None:
             branches.append(self.aspp(deepest))
-        logits = resized(self.classify(self.fuse(torch.cat(branches, dim=1))), like=x)
+        logits = resized_logits(self.classify(self.fuse(torch.cat(branches, dim=1))), like=x)
         if not self.training:
             return NetworkOutput(logits)
-        auxiliary = AuxiliaryLogits(resized(self.auxiliary(middle), like=x), AUXILIARY_WEIGHT)
+        auxiliary = AuxiliaryLogits(resized_logits(self.auxiliary(middle), like=x), AUXILIARY_WEIGHT)
         embedding = None if self.embed is None else Embedding(self.embed(attended), self.stride, 1.0)
         return NetworkOutput(logits, (auxiliary,), embedding)
 

@@ -12,7 +12,7 @@ from buildseg.attention.dual import ChannelForm
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.dilated_resnet import OUTPUT_STRIDE, dilated_resnet
 from buildseg.networks.encoders import Encoder
-from buildseg.networks.layers import conv_bn_relu, resized
+from buildseg.networks.layers import conv_bn_relu, resized_logits
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from buildseg.option_values import share
 
@@ -65,7 +65,7 @@ class DANet(SegmentationNetwork):
         features = self.encoder(x)[-1]
         position, channel = self.position(features), self.channel(features)
         branches = [position + channel, position, channel] if self.training else [position + channel]
-        logits, *auxiliary = (resized(head(b), like=x) for head, b in zip(self.heads, branches, strict=False))
+        logits, *auxiliary = (resized_logits(head(b), like=x) for head, b in zip(self.heads, branches, strict=False))
         return NetworkOutput(logits, tuple(AuxiliaryLogits(a, 1.0) for a in auxiliary))
 
 

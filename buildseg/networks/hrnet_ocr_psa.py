@@ -15,7 +15,7 @@ from buildseg.attention import PolarizedSelfAttention
 from buildseg.attention.polarized import Form, Layout
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import Encoder, FeatureEncoder
-from buildseg.networks.layers import resized
+from buildseg.networks.layers import resized, resized_logits
 from buildseg.networks.object_context import ObjectContextHead
 from buildseg.networks.output import AuxiliaryLogits, NetworkOutput
 from buildseg.option_values import share, whole_number
@@ -84,7 +84,7 @@ class HRNetOCRPSA(SegmentationNetwork):
         """
         finest, *coarser = self.encoder(x)[-BRANCHES:]
         features = torch.cat([finest, *(resized(branch, like=finest) for branch in coarser)], dim=1)
-        logits, coarse = (resized(values, like=x) for values in self.head(features))
+        logits, coarse = (resized_logits(values, like=x) for values in self.head(features))
         auxiliary = (AuxiliaryLogits(coarse, AUXILIARY_WEIGHT),) if self.training else ()
         return NetworkOutput(logits, auxiliary)
 

@@ -13,7 +13,7 @@ from torchvision.models import mobilenet_v3_large, mobilenet_v3_small  # type: i
 
 from buildseg.networks.base import SegmentationNetwork
 from buildseg.networks.encoders import REMEDY, Encoder, load_encoder_weights
-from buildseg.networks.layers import conv_bn_relu, resized
+from buildseg.networks.layers import conv_bn_relu, resized_logits
 from buildseg.networks.output import NetworkOutput
 from buildseg.option_values import flag
 from tiling.errors import OptionError, WeightsError
@@ -73,8 +73,8 @@ class LRASPP(SegmentationNetwork):
         """
         low, high = self.encoder(x)
         coarse = self.high_classifier(self.cbr(high) * self.scale(high))
-        logits = resized(coarse, like=low) + self.low_classifier(low)
-        return NetworkOutput(resized(logits, like=x))
+        logits = resized_logits(coarse, like=low) + self.low_classifier(low)
+        return NetworkOutput(resized_logits(logits, like=x))
 
 
 class DilatedMobileNetV3(nn.Module):

@@ -76,7 +76,7 @@ def _common(contracts: Sequence[Contract]) -> Contract:
             raise ContractError(f"the models take other bands ({said}); average models of the same bands")
         if not (_alike(other.gsd, first.gsd) and _alike(other.coarsest_gsd, first.coarsest_gsd)):
             raise ContractError(
-                f"the models were trained at {first.resolution} and at {other.resolution}; "
+                f"the models' resolutions are {first.resolution} and {other.resolution}; "
                 "average models of one resolution"
             )
     return first

@@ -130,7 +130,7 @@ class TorchNetwork:
         self._contract = model.card.contract
         self._half: torch.dtype | None = None
         self._dtype = torch.float32
-        self._takes_raw = False
+        self._has_precise_stems = self._takes_raw = False
         self._most: int | None = None
         network = model.network.eval()
         smallest = torch.zeros(1, network.architecture.in_channels, 2 * network.stride, 2 * network.stride)
@@ -147,6 +147,7 @@ class TorchNetwork:
             make_stems_precise(network, stems, self._contract)
             network = to_bfloat16(network)
             self._dtype = torch.float32 if stems or precise else torch.bfloat16
+            self._has_precise_stems = bool(stems)
             self._takes_raw = bool(stems) and all(view.scale == 1 for view in arithmetic.shown)
         self._network: Callable[[Tensor], Tensor] = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if arithmetic.compiled:
@@ -206,11 +207,12 @@ class TorchNetwork:
         """Predict images that are scaled already, (N, bands, H, W), float32: probabilities as in `Network`."""
         if images.dtype == torch.float32:
             images = images.to(self._dtype)
-        images = images.contiguous(memory_format=torch.channels_last)
+        if not self._has_precise_stems:  # which copy them anyway
+            images = images.contiguous(memory_format=torch.channels_last)
         # Each call a context of its own: several threads may be in here.
         with torch.autocast("cuda", self._half, cache_enabled=False) if self._half else nullcontext():
             logits = self._network(images)
-        if logits.dtype == torch.float16 and not logits.isfinite().all():
+        if self._half == torch.float16 and not logits.isfinite().all():
             logits = self._network(images)
         if self.channels == 1:
             return building_probability(logits)

@@ -47,13 +47,16 @@ class PreciseStem(nn.Module):
         Returns:
             bfloat16, (N, C, H', W').
         """
-        x = x.permute(0, 2, 3, 1)
         if x.dtype == torch.bfloat16:
             parts, convolution = [x, x], self.raw
         else:
             high = x.bfloat16()
             parts, convolution = [high, (x - high).bfloat16(), high], self.scaled
-        result: Tensor = convolution(torch.cat(parts, -1).permute(0, 3, 1, 2))
+        count, bands, rows, cols = x.shape
+        wide = x.new_empty(count, rows, cols, len(parts) * bands, dtype=torch.bfloat16).permute(0, 3, 1, 2)
+        for number, part in enumerate(parts):  # in half the time that `torch.cat` takes
+            wide[:, number * bands : (number + 1) * bands] = part
+        result: Tensor = convolution(wide)
         return result
 
 
