@@ -71,11 +71,13 @@ def look_at(image: Path, mask: Path, boundary: Path | None, classes: int, *, mea
         TilesError: A file cannot be read, the sizes differ, the mask holds other values than the classes', or the
             boundary label others than its own.
     """
-    with _opened(image) as pixels, _opened(mask) as label:
-        _check_size(pixels, label, "mask")
-        values = _check_mask(mask, label.read(_colours(label)), classes)
+    with _opened(image) as pixels:
+        with _opened(mask) as label:  # closed before the image is read, whose faults it would take for its own
+            _check_size(pixels, label, "mask")
+            values = _check_mask(mask, label.read(_colours(label)), classes)
+            gsd = _gsd(pixels) or _gsd(label)
         edges = _look_at_boundary(boundary, pixels) if boundary else frozenset()
-        chip = ChipFile(image, mask, _gsd(pixels) or _gsd(label), pixels.shape, classes, boundary)
+        chip = ChipFile(image, mask, gsd, pixels.shape, classes, boundary)
         kind = _kind(image, pixels)
         return Look(chip, kind, values, BandStatistics.of(*_read(pixels)) if measure else None, edges)
 

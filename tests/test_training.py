@@ -3,6 +3,8 @@
 import copy
 import csv
 import math
+import os
+import signal
 from types import SimpleNamespace
 
 import lightning
@@ -30,7 +32,7 @@ from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.cut import draw_cut
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.depthwise import keep_depthwise_precise
-from buildseg.training.loaders import make_loader, train_loader
+from buildseg.training.loaders import make_loader, plain_faults, train_loader
 from buildseg.training.losses import bce_dice_loss
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
@@ -38,7 +40,7 @@ from buildseg.training.pictures import Example, draw_curves, draw_examples, view
 from buildseg.training.run import _quiet_lightning, default_crop, train
 from buildseg.training.sampling import Draw
 from buildseg.training.start import make_contract
-from tiling.errors import ModelFileError, OptionError, OutputError, TrainingError
+from tiling.errors import ModelFileError, OptionError, OutputError, TilesError, TrainingError
 
 FORKED = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 SMALL = {"encoder": "tu-resnet10t", "encoder_weights": "none"}
@@ -324,6 +326,31 @@ def test_chips_of_validation_come_one_by_one_and_whole(tmp_path):
     chips = [put(tmp_path, f"{side}", *bright_roofs(side, bands=1, dtype="float32")) for side in (64, 96, 40)]
     batches = list(make_loader(WholeChips(chips, PLAIN), workers=0, batch_size=1))
     assert [tuple(batch.target.shape) for batch in batches] == [(1, 64, 64), (1, 96, 96), (1, 40, 40)]
+
+
+@FORKED
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_chip_that_goes_bad_is_named_in_a_line(tmp_path, workers):
+    chip = put(tmp_path, "0", *bright_roofs(64, bands=1, dtype="float32"))
+    chip.image.chmod(0o600)
+    chip.image.write_bytes(chip.image.read_bytes()[:-500])
+    with (
+        pytest.raises(TilesError, match=r"^\S*images/0.tif cannot be read as an image \(.*\); copy it again or"),
+        plain_faults(),
+    ):
+        list(make_loader(WholeChips([chip], PLAIN), workers=workers, batch_size=1))
+
+
+class Deadly(WholeChips):
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@FORKED
+def test_a_loader_process_that_is_killed_ends_training_with_a_line(tmp_path):
+    chip = put(tmp_path, "0", *bright_roofs(64, bands=1, dtype="float32"))
+    with pytest.raises(TrainingError, match=r"was ended from outside .* go on with --resume"), plain_faults():
+        list(make_loader(Deadly([chip], PLAIN), workers=1, batch_size=1))
 
 
 @FORKED

@@ -1,5 +1,7 @@
 """What brings chips to the network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from buildseg.training.dataset import Sample, TrainingCrops, WholeChips
 from buildseg.training.options import TrainOptions
 from buildseg.training.processes import Processes, processes
 from buildseg.training.sampling import EpochSampler, balanced_weights, folder_weights
+from tiling.errors import BuildsegError, TrainingError
 
 
 def train_loader(crops: TrainingCrops, options: TrainOptions, group: Processes | None = None) -> DataLoader[Sample]:
@@ -48,3 +51,27 @@ def make_loader(
     """
     settings |= {"persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
     return DataLoader(dataset, batch_size, num_workers=workers, worker_init_fn=use_one_thread, **settings)
+
+
+@contextmanager
+def plain_faults() -> Iterator[None]:
+    """Say what went wrong in a process that loads as it would be said without one.
+
+    Raises:
+        BuildsegError: What was raised there, without the traceback that torch puts into its message.
+        TrainingError: Such a process has ended.
+    """
+    try:
+        yield
+    except BuildsegError as error:
+        wrapped, kind = str(error).startswith("Caught "), type(error)
+        if not wrapped:
+            raise
+        raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that loads chips was ended from outside ({str(error).strip()}), as happens where memory runs "
+            "short; go on with --resume, and with fewer --workers"
+        ) from error

@@ -25,7 +25,7 @@ from buildseg.training.callbacks import BEST, CURVES, EXAMPLES, LAST, METRICS, F
 from buildseg.training.checkpoint import CHECKPOINT, RunCheckpoint, find_checkpoint, made_of
 from buildseg.training.dataset import TrainingCrops, WholeChips, pixels_of
 from buildseg.training.depthwise import keep_depthwise_precise
-from buildseg.training.loaders import make_loader, train_loader
+from buildseg.training.loaders import make_loader, plain_faults, train_loader
 from buildseg.training.module import SegmentationModule
 from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.processes import processes
@@ -86,7 +86,8 @@ def train(
         OptionError: The network or its options are not known, or the device is not there.
         OutputError: The folder holds a run already or cannot be made.
         WeightsError: Pretrained weights cannot be had.
-        TrainingError: The loss is not finite any more.
+        TrainingError: The loss is not finite any more, or a process that loads chips has ended.
+        TilesError: A chip cannot be read any more.
     """
     plan = Run(tiles.folders, tiles.classes, choice or NetworkChoice(), options or TrainOptions())
     options = plan.options
@@ -121,7 +122,7 @@ def train(
     checkpoint = find_checkpoint(out, content) if resume else None
     callbacks = [recorder, FiniteLoss(crops, options), RunCheckpoint(out, options.seed, content)]
     callbacks += _optional_callbacks(options, average, show_progress)
-    with _quiet_lightning():
+    with _quiet_lightning(), plain_faults():
         trainer = _trainer(out, options, device, precision, callbacks)
         trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     if group.first:
