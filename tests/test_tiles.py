@@ -309,8 +309,8 @@ def no_picture(folder):
 
 
 def cut_short(folder):
-    path = pairs(folder) / "images" / "01.png"
-    path.write_bytes(path.read_bytes()[:-200])
+    path = pairs(folder, suffixes=(".tif", ".png")) / "images" / "01.tif"
+    path.write_bytes(path.read_bytes()[:-4000])
 
 
 def no_mask_picture(folder):
@@ -346,7 +346,7 @@ def train_only(folder):
         (colour_table, "images/0.png", "colour table"),
         (complex_pixels, "images/0.tif", "pixels of type complex64 are no image"),
         (no_picture, "images/01.png", "cannot be read as an image"),
-        (cut_short, "images/01.png", "cannot be read as an image"),
+        (cut_short, "images/01.tif", "cannot be read as an image"),
         (no_mask_picture, "masks/03.png", "cannot be read as an image"),
         (just_one, "", "has 0 chips to train and 1 to validate on"),
         (train_only, "", "has 4 chips to train and 0 to validate on"),
