@@ -21,8 +21,8 @@ class Brightness(SegmentationNetwork):
         return NetworkOutput(self.gain * x.mean(dim=1, keepdim=True))
 
 
-def bright_model(bands=("red", "green", "blue"), dtype="uint8", gsd=None, window=64):
+def bright_model(bands=("red", "green", "blue"), dtype="uint8", gsd=None, window=64, coarsest_gsd=None):
     """Build it; pixels of value 100 stand on the threshold."""
     count = len(bands)
-    contract = Contract(bands, dtype, (100.0,) * count, (50.0,) * count, gsd, window)
+    contract = Contract(bands, dtype, (100.0,) * count, (50.0,) * count, gsd, window, coarsest_gsd)
     return Model(Brightness(count).eval(), ModelCard({"name": "brightness"}, contract))

@@ -423,12 +423,24 @@ class TestContractsOfSeveral:
             ({}, {"bands": ("blue", "green", "red")}, "other bands .red, green, blue and blue, green, red"),
             ({"gsd": 0.3}, {"gsd": 0.5}, "0.3 m per pixel and 0.5 m per pixel"),
             ({"gsd": 0.3}, {}, "one resolution"),
+            ({"gsd": 0.3}, {"gsd": 0.3, "coarsest_gsd": 1.0}, "0.3 m per pixel and 0.3 to 1 m per pixel"),
         ],
     )
     def test_models_that_do_not_agree_are_refused(self, tmp_path, one, other, said):
         path = write_scene(tmp_path / "s.tif", dark_with_bright_square())
         with pytest.raises(ContractError, match=said):
             open_scene(path, [bright_model(**one).card.contract, bright_model(**other).card.contract])
+
+    @pytest.mark.parametrize(("finest", "coarsest", "seen"), [(0.3, 1.0, 0.5), (0.1, 0.25, 0.25), (0.8, 1.0, 0.8)])
+    def test_a_scene_between_a_models_resolutions_is_left_alone(self, tmp_path, caplog, finest, coarsest, seen):
+        caplog.set_level(logging.INFO, "buildseg")
+        path = write_scene(tmp_path / "s.tif", dark_with_bright_square())
+        scene, _ = open_scene(path, [bright_model(gsd=finest, coarsest_gsd=coarsest).card.contract])
+        with scene:
+            assert scene.native_gsd == pytest.approx((0.5, 0.5), rel=0.01)
+            assert scene.gsd == pytest.approx((seen, seen), rel=0.02)
+        said = f"trained on {finest:.2g} to {coarsest:.2g} m per pixel: resampled"
+        assert (said in caplog.text) == (seen != 0.5)
 
     def test_nearly_the_same_resolution_is_the_same(self, tmp_path):
         path = write_scene(tmp_path / "s.tif", dark_with_bright_square())

@@ -769,6 +769,8 @@ def test_nothing_is_made_for_a_network_that_is_not_known(tiles, tmp_path, choice
         ({"window": 70}, "--window"),
         ({"gsd": 0.0}, "--gsd"),
         ({"gsd": math.nan}, "--gsd"),
+        ({"coarsest_gsd": 0.0}, "--coarsest-gsd"),
+        ({"gsd": 0.5, "coarsest_gsd": 0.5}, "--coarsest-gsd 0.5"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
         ({"warmup": 1.5}, "--warmup"),

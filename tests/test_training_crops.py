@@ -1,5 +1,7 @@
 """Which part of a chip becomes a crop, and that no more of it is read."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -169,3 +171,11 @@ def test_a_process_that_loads_uses_one_thread():
         assert [count.tolist() for count in counts] == [[1, 1], [1, 1]] and cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize(("own", "seen"), [(0.5, 100), (0.15, 50), (0.297, 100), (0.27, 90), (1.01, 100), (2.0, 200)])
+def test_chips_between_two_resolutions_stay_as_they_are(tmp_path, own, seen):
+    several = replace(contract(1, gsd=0.3), coarsest_gsd=1.0)
+    chip = put(tmp_path, "0", *bright_roofs(100, bands=1, dtype="float32"), gsd=own)
+    pixels, labels = load_chip(chip, several)
+    assert pixels.shape == (seen, seen, 1) and labels.shape == (seen, seen)

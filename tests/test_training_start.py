@@ -1,7 +1,7 @@
 """Going on from a model of other bands or classes: what it knew stays, and that is said in one line."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from buildseg.training.start import make_contract, make_start
 from network_rules import images
 from test_prediction_network import CHEAP
 from test_training import run, tiles_of
+from tiling.errors import OptionError
 
 RGB = ("red", "green", "blue")
 
@@ -105,6 +106,27 @@ def test_scaling_stays_for_bands_that_were_known(tmp_path):
     other = tiles_like(("nir", "red"), dtype="uint16")
     contract = make_contract(other, TrainOptions(gsd=0.2), make_start(NetworkChoice(path), other).card)
     assert contract == Contract(("nir", "red"), "uint16", (7.0, 7.0), (3.0, 3.0), 0.2, 256)
+
+
+def test_a_model_of_several_resolutions_keeps_them_unless_told(tmp_path):
+    path, _ = saved(tmp_path)
+    tiles = tiles_like(RGB)
+    card = make_start(NetworkChoice(path), tiles).card
+    wide = replace(card, contract=replace(card.contract, coarsest_gsd=1.0))
+
+    def seen(start=None, **options):
+        contract = make_contract(tiles, TrainOptions(**options), start)
+        return contract.gsd, contract.coarsest_gsd
+
+    assert seen(wide) == (0.4, 1.0)
+    assert seen(wide, gsd=0.2) == (0.2, None)
+    assert seen(wide, coarsest_gsd=0.8) == (0.4, 0.8)
+    assert seen(card, gsd=0.2, coarsest_gsd=2) == (0.2, 2)
+    assert wide.contract.resolution == "0.4 to 1 m per pixel"
+    with pytest.raises(OptionError, match=r"--coarsest-gsd 0.3 is to be coarser than the finest, 0.4 m per pixel"):
+        seen(card, coarsest_gsd=0.3)
+    with pytest.raises(OptionError, match="name it with --gsd"):
+        make_contract(replace(tiles, train=()), TrainOptions(coarsest_gsd=1))
 
 
 def test_a_model_of_colours_goes_on_with_grey_tiles_of_several_classes(tmp_path):

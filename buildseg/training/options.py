@@ -261,6 +261,8 @@ class TrainOptions:
             _check(flag, side, side is None or (side >= 64 and side % 32 == 0), "a multiple of 32, 64 or more")
         for flag, gsd in (("--gsd", self.gsd), ("--coarsest-gsd", self.coarsest_gsd)):
             _check(flag, gsd, gsd is None or 0 < gsd < math.inf, "metres per pixel, such as 0.3")
+        ordered = self.coarsest_gsd is None or self.gsd is None or self.gsd < self.coarsest_gsd
+        _check("--coarsest-gsd", self.coarsest_gsd, ordered, "more metres per pixel than --gsd")
         _check("--seed", self.seed, 0 <= self.seed < 2**32, f"0 to {2**32 - 1}")
         _check("--devices", self.devices, self.devices >= 1, "1 or more")
         _check("--workers", self.workers, self.workers >= 0, "0 or more")
