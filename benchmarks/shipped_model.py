@@ -5,8 +5,8 @@
 
 ``DATA`` holds ``geneva``, ``kav``, ``banepa``, ``kampala`` and ``massachusetts``, each with ``train/`` and ``val/``.
 What the script adds to `buildseg train` is no more than that scenes are cut into chips and the weights get timm's
-names. ``--network unet`` trains the plain U-Net to compare with; ``--leave-out`` trains without a set, to learn of a
-new place.
+names. ``--network unet`` trains the same without attention to compare with, ``--network unet --encoder tu-resnet10t
+--encoder-weights none`` a plain U-Net; ``--leave-out`` trains without a set, to learn of a new place.
 """
 
 import argparse
@@ -38,7 +38,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder for chips, weights and runs")
     parser.add_argument("--network", default="psa-unet")
-    parser.add_argument("--encoder-weights", help="none, or a file; the published weights are looked up otherwise")
+    parser.add_argument("--encoder", default=f"tu-{ENCODER}")
+    parser.add_argument(
+        "--encoder-weights", help=f"none, or a file; the published ones of {ENCODER} unless said otherwise"
+    )
     parser.add_argument("--leave-out", choices=SETS, nargs="*", default=[])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--crops", type=int, default=1600, help="per epoch")
@@ -56,7 +59,7 @@ def main() -> None:
     weights = arguments.encoder_weights or str(published_weights(arguments.out))
     tiles = [word for name in SETS if name not in arguments.leave_out for word in ("--tiles", str(folders[name]))]
     recipe = (
-        f"--network {arguments.network} --encoder tu-{ENCODER} --encoder-weights {weights} --store float16 "
+        f"--network {arguments.network} --encoder {arguments.encoder} --encoder-weights {weights} --store float16 "
         f"--gsd 0.3 --coarsest-gsd 1 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
         f"--epochs {arguments.epochs} --encoder-rate 0.5 --ema 0.995 --seed 1 --workers 1 --resume"
     )
