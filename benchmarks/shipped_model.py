@@ -25,9 +25,6 @@ from buildseg.tiles import open_tiles
 
 SETS = ("geneva", "kav", "banepa", "kampala", "massachusetts")
 ENCODER = "efficientnet_lite2"
-CHIP = 375
-# A validation after each epoch on all of Massachusetts would take as long as a tenth of the epoch's training.
-VAL_CHIPS = 4
 # Kampala is one place at three zooms: chips of the finest are 19 m wide, mere 64 pixels at the model's resolution.
 LEAST_GSD = 0.1
 
@@ -42,6 +39,10 @@ def main() -> None:
     parser.add_argument(
         "--encoder-weights", help=f"none, or a file; the published ones of {ENCODER} unless said otherwise"
     )
+    parser.add_argument("--coarsest-gsd", help="as for `buildseg train`; all is enlarged to 0.3 m otherwise")
+    parser.add_argument("--chip", type=int, default=250, help="side of what scenes of Massachusetts are cut into")
+    # A validation after each epoch on all of Massachusetts would take as long as a tenth of the epoch's training.
+    parser.add_argument("--val-step", type=int, default=16, help="of Massachusetts' validation chips one in so many")
     parser.add_argument("--leave-out", choices=SETS, nargs="*", default=[])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--crops", type=int, default=1600, help="per epoch")
@@ -50,9 +51,9 @@ def main() -> None:
     folders = {name: arguments.data / name for name in SETS}
     folders |= {name: arguments.out / name for name in ("massachusetts", "kampala")}
     kampala = open_tiles([arguments.data / "kampala"])
-    for split, step in (("train", 1), ("val", VAL_CHIPS)):
+    for split, step in (("train", 1), ("val", arguments.val_step)):
         if not (folders["massachusetts"] / split).is_dir():
-            cut_scenes(arguments.data / "massachusetts" / split, folders["massachusetts"] / split, step)
+            cut_scenes(arguments.data / "massachusetts" / split, folders["massachusetts"] / split, arguments.chip, step)
         if not (folders["kampala"] / split).is_dir():
             wide = (chip for chip in getattr(kampala, split) if chip.gsd and chip.gsd >= LEAST_GSD)
             copy_chips(wide, folders["kampala"] / split)
@@ -60,16 +61,18 @@ def main() -> None:
     tiles = [word for name in SETS if name not in arguments.leave_out for word in ("--tiles", str(folders[name]))]
     recipe = (
         f"--network {arguments.network} --encoder {arguments.encoder} --encoder-weights {weights} --store float16 "
-        f"--gsd 0.3 --coarsest-gsd 1 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
+        f"--gsd 0.3 --crop 224 --sampling folders --folder-power 0.2 --crops {arguments.crops} "
         f"--epochs {arguments.epochs} --encoder-rate 0.5 --ema 0.995 --seed 1 --workers 1 --resume"
     )
+    if arguments.coarsest_gsd:
+        recipe += f" --coarsest-gsd {arguments.coarsest_gsd}"
     command = [str(Path(sys.executable).with_name("buildseg")), "train", *tiles, *recipe.split(), "--out"]
     subprocess.run([*command, str(arguments.out / arguments.run)], check=True)
 
 
-def cut_scenes(source: Path, target: Path, step: int) -> None:
+def cut_scenes(source: Path, target: Path, side: int, step: int) -> None:
     """Cut scenes and masks into chips, of which every ``step``-th is kept."""
-    cut_all(source, target, CHIP)
+    cut_all(source, target, side)
     for number, path in enumerate(sorted((target / "images").iterdir())):
         if number % step:
             for kind in FOLDERS:
