@@ -1,8 +1,8 @@
 """Trains, is killed and resumes, in processes of its own: for `test_training_resume.py`.
 
-Started with a JSON object: a tiles folder, the run's folder, and names of files. As soon as the first of these is
-there (or, where it was there before, is a new one), the training is killed; then it is resumed and killed by the
-second, and so on; the last resume runs to its end.
+Started with a JSON object: a tiles folder, the run's folder, loading processes, and names of files. As soon as the
+first of these is there (or, where it was there before, is a new one), the training is killed; then it is resumed and
+killed by the second, and so on; the last resume runs to its end.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from torch.nn import functional
@@ -41,7 +42,8 @@ ENTRY = NetworkEntry(Forgetful, "tu-resnet10t", "drops at random", "nowhere")
 def start(order):
     child = os.fork()
     if child == 0:
-        train(open_tiles([Path(order["tiles"])]), Path(order["out"]), NETWORK, OPTIONS, resume=True)
+        options = replace(OPTIONS, workers=order["workers"])
+        train(open_tiles([Path(order["tiles"])]), Path(order["out"]), NETWORK, options, resume=True)
         os._exit(0)
     return child
 

@@ -35,9 +35,9 @@ def tiles(tmp_path_factory):
     return folder
 
 
-def killed(tiles, out, *kills):
+def killed(tiles, out, *kills, workers=0):
     """Run it; its process must end well."""
-    order = {"tiles": str(tiles), "out": str(out), "kills": kills}
+    order = {"tiles": str(tiles), "out": str(out), "workers": workers, "kills": kills}
     script = Path(__file__).with_name("killed_training.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -77,6 +77,14 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(tiles, whole, tmp_pa
         torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
     names = [sorted(path.name for path in folder.iterdir() if "tfevents" not in path.name) for folder in (out, whole)]
     assert names[0] == names[1]
+
+
+def test_processes_that_load_begin_with_the_epoch_that_is_resumed(tiles, whole, tmp_path):
+    killed(tiles, tmp_path / "run", "checkpoint.ckpt", "checkpoint.ckpt", workers=1)
+    for one, other in zip(curve(tmp_path / "run"), curve(whole), strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+    weights = [load_file(folder / LAST) for folder in (tmp_path / "run", whole)]
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
 def test_a_finished_run_has_nothing_to_resume(tiles, whole, forgetful):

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from buildseg.chip_file import ChipFile
 from buildseg.model_file import ModelCard
 from buildseg.tiles import Tiles
+from buildseg.training.sampling import EpochSampler
 from tiling.errors import OptionError
 from tiling.output import written_whole
 
@@ -21,18 +22,21 @@ CHECKPOINT = "checkpoint.ckpt"
 
 
 class RunCheckpoint(Checkpoint):
-    """Writes a checkpoint after each epoch, and seeds each batch, so that it is the same after a resume.
+    """Writes a checkpoint after each epoch, and lets order and chance of each batch be the same after a resume.
 
     Args:
         folder: Of the run.
         seed: Of the run.
         made_of: Digest of what the run is made of.
+        sampler: Of the crops.
     """
 
-    def __init__(self, folder: Path, seed: int, made_of: str) -> None:
+    def __init__(self, folder: Path, seed: int, made_of: str, sampler: EpochSampler) -> None:
         self._path = folder / CHECKPOINT
         self._seed = seed
         self._made_of = made_of
+        self._sampler = sampler
+        self._epochs = 0
         self._stopped = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -48,7 +52,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the checkpoint; Lightning calls the callbacks of this kind after all others."""
-        self._stopped = trainer.should_stop
+        self._stopped, self._epochs = trainer.should_stop, trainer.current_epoch + 1
         if trainer.is_global_zero:
             with written_whole(self._path, overwrite=True) as partial:
                 trainer.save_checkpoint(partial)
@@ -57,11 +61,13 @@ class RunCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Give what goes into the checkpoint."""
-        return {"made_of": self._made_of, "stopped": self._stopped}
+        return {"made_of": self._made_of, "stopped": self._stopped, "epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self._stopped = state_dict["stopped"]
+        self._stopped, self._epochs = state_dict["stopped"], state_dict["epochs"]
+        # Lightning says so too, but to processes that load only after they have begun.
+        self._sampler.set_epoch(self._epochs)
 
 
 def find_checkpoint(folder: Path, made_of: str) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import lightning
 import torch
@@ -31,6 +31,7 @@ from buildseg.training.options import NetworkChoice, TrainOptions
 from buildseg.training.processes import processes
 from buildseg.training.record import RECORD, Run, read_record, write_record
 from buildseg.training.report import REPORT, write_report
+from buildseg.training.sampling import EpochSampler
 from buildseg.training.start import make_contract, make_start
 from tiling.errors import OptionError, OutputError
 from tiling.output import remove_leftovers
@@ -120,7 +121,8 @@ def train(
     recorder = RunRecorder(out, card, val, getattr(torch, options.store), average)
     content = made_of(tiles, card)
     checkpoint = find_checkpoint(out, content) if resume else None
-    callbacks = [recorder, FiniteLoss(crops, options), RunCheckpoint(out, options.seed, content)]
+    sampler = cast("EpochSampler", loaders[0].sampler)
+    callbacks = [recorder, FiniteLoss(crops, options), RunCheckpoint(out, options.seed, content, sampler)]
     callbacks += _optional_callbacks(options, average, show_progress)
     with _quiet_lightning(), plain_faults():
         trainer = _trainer(out, options, device, precision, callbacks)
