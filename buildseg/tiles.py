@@ -128,6 +128,8 @@ def _open_folder(folder: Path, classes: int, val_fraction: float) -> Tiles:
         val = [look_at(*pair, classes, measure=False) for pair in pairs[1]]
     if classes > 1:
         _check_classes(folder, frozenset().union(*(look.values for look in train)), classes)
+    elif not any(look.values - {0} for look in train):
+        logger.warning("%s: no building in any of %d training masks; do labels and scene meet?", folder, len(train))
     boundaries = train[0].chip.boundary is not None
     if boundaries:
         _check_boundaries(folder, train)

@@ -139,7 +139,7 @@ def evaluate(
             raise OptionError("give PREDICTION and --truth, or --tiles with a model to score")
         if model:
             raise OptionError("--model needs --tiles; to score it on a scene, predict the scene first")
-        labels = read_labels(truth, truth_layer, where, may_be_empty=True)
+        labels = read_labels(truth, truth_layer, where, may_be_empty=where is None)
         ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
         what = Prediction(prediction, layer, confidence)
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)

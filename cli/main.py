@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from tiling.errors import BuildsegError
+from tiling.errors import BuildsegError, OutputError
 
 from .evaluate import evaluate
 from .explain import explain
@@ -60,7 +60,7 @@ def common(
 
 
 def run() -> None:
-    """Run the program: a `BuildsegError` becomes one line on standard error and its exit code."""
+    """Run the program: a `BuildsegError`, or one of the system, becomes a line on standard error and its exit code."""
     debug = "--debug" in sys.argv
     try:
         app()
@@ -69,6 +69,12 @@ def run() -> None:
             raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk that is full, above all
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {place}{error.strerror or error}; make room, or choose another folder\n")
+        sys.exit(OutputError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)

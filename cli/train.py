@@ -275,6 +275,8 @@ def train(
         raise OptionError("--resume needs the folder of the run: name it with --out")
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    if resume and out and not given.get("tiles") and config is None and not (out / RECORD).is_file():
+        raise OptionError(f"--resume: there is no run in {out}; name the folder of one, or begin one with --tiles")
     recorded = out / RECORD if resume and out and (out / RECORD).is_file() else config
     run = Run.of(_chosen(given, read_record(recorded) if recorded else {}))
     choice = run.choice

@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,13 @@ def sample_scene():
 def sample_labels():
     """Its buildings."""
     return SAMPLE_DATA / "labels.geojson"
+
+
+@pytest.fixture
+def small_disk():
+    """Let no file grow beyond a limit, which the writer sees as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -106,6 +106,7 @@ def test_what_cannot_be_measured_holds_no_limit(buildseg, tmp_path):
         (("evaluate", "none.tif", "--truth", "truth.gpkg"), 15, "none.tif does not exist"),
         (("evaluate", "--tiles", "none"), 12, "none is not a folder"),
         ((*SIDES, "--image", "none.tif"), 10, "none.tif"),
+        ((*SIDES, "--where", "fid > 999"), 11, "truth.gpkg has nothing where fid > 999"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_code(buildseg, tmp_path, arguments, code, says):
@@ -113,4 +114,13 @@ def test_bad_input_is_one_line_and_an_exit_code(buildseg, tmp_path, arguments, c
     ended, out, errors = buildseg(*arguments)
     assert (ended, out) == (code, "")
     assert len(errors) == 1 and says in errors[0]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_full_disk_is_a_line_and_leaves_nothing(buildseg, tmp_path, small_disk):
+    before = sorted(tmp_path.iterdir())
+    small_disk(2000)
+    code, _, errors = buildseg(*SIDES, "--report", "report.html")
+    assert code == 20 and len(errors) == 1
+    assert re.fullmatch(r"error: .*File too large; make room, or choose another folder", errors[0])
     assert sorted(tmp_path.iterdir()) == before

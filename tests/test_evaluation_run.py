@@ -123,6 +123,19 @@ def test_area_of_interest_cuts_both_sides(tmp_path):
     levels = raster(tmp_path / "p.tif", np.zeros((200, 360), np.uint8))
     with pytest.raises(OptionError, match="--aoi does not touch"):
         run(levels, truth, Where(aoi=beyond))
+    with pytest.raises(OptionError, match="--aoi holds none of 40 footprints and 40 buildings"):
+        run(found, truth, Where(aoi=beyond))
+
+
+def test_coordinates_beyond_the_earth_are_refused(tmp_path):
+    far = write(tmp_path / "far.gpkg", [translate(house, 1e12, 1e12) for house in HOUSES])
+    with pytest.raises(LabelError, match="no place on earth in WGS 84 / UTM zone 32N; check the CRS"):
+        run(far, far)
+
+
+def test_truth_without_buildings_is_said(tmp_path, caplog):
+    run(write(tmp_path / "found.gpkg", HOUSES), write(tmp_path / "truth.gpkg", HOUSES[:0]))
+    assert "truth.gpkg holds no building: all that is found counts as false" in caplog.text
 
 
 def test_only_valid_pixels_of_the_image_count(tmp_path):

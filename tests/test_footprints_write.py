@@ -1,7 +1,5 @@
 import json
 import logging
-import resource
-import signal
 import sqlite3
 from collections.abc import Iterator
 
@@ -364,16 +362,6 @@ class TestStyle:
     def test_none_without_confidence(self, tmp_path):
         write_footprints(InMemory(footprints().drop(columns="confidence")), tmp_path / "b.fgb")
         assert names(tmp_path) == ["b.fgb"]
-
-
-@pytest.fixture
-def small_disk():
-    """Let no file grow beyond a limit, which the writer sees as a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("missing", [100, 0.5])

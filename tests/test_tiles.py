@@ -325,6 +325,12 @@ def train_only(folder):
     pairs(folder / "train")
 
 
+def test_masks_without_a_building_are_said(tmp_path, caplog):
+    pairs(tmp_path / "tiles", mask=Image.fromarray(blocks(0)))
+    open_tiles([tmp_path / "tiles"])
+    assert "no building in any of 3 training masks" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("make", "named", "says"),
     [

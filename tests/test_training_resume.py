@@ -22,7 +22,7 @@ from buildseg.training.run import train
 from killed_training import ENTRY, NETWORK, OPTIONS
 from test_cli_tile_train import ON_CPU, here  # noqa: F401 - a fixture
 from test_training import bright_roofs, put, tiles_of
-from tiling.errors import OptionError
+from tiling.errors import OptionError, TrainingError
 
 TRAIN = ["train", "--network", "unet", "--encoder", "tu-resnet10t", "--encoder-weights", "none"]
 TRAIN += ["--option", "decoder_channels=32,16,16,8,8", "--batch-size", 2, "--crop", 64, *ON_CPU]
@@ -101,8 +101,15 @@ def test_a_run_that_changed_is_not_resumed(tiles, whole, forgetful):
     with pytest.raises(OptionError, match="was begun with other tiles"):
         train(open_tiles([tiles]), whole, NETWORK, OPTIONS, resume=True)
     (whole / CHECKPOINT).write_bytes(b"nothing")
-    with pytest.raises(OptionError, match="cannot be read; train anew"):
+    with pytest.raises(TrainingError, match="cannot be read; train anew"):
         train(open_tiles([tiles]), whole, NETWORK, OPTIONS, resume=True)
+
+
+def test_there_has_to_be_a_run_to_resume(here, tmp_path):  # noqa: F811
+    code, _, errors = here("train", "--resume", "--out", "nowhere", folder=tmp_path)
+    assert code == 2 and errors == [
+        "error: --resume: there is no run in nowhere; name the folder of one, or begin one with --tiles"
+    ]
 
 
 # ---- the record, on the command line

@@ -68,12 +68,15 @@ def best_threshold(levels: NDArray[np.integer], positives: int) -> tuple[float, 
         positives: How many there are to be found.
 
     Returns:
-        The threshold, halfway between two stored probabilities, and the F1 there; None if nothing is to be found.
+        The threshold, halfway between two stored probabilities, and the F1 there; None if nothing is to be found, or
+        nothing right was.
     """
     if not positives or not levels[1:, 0].any():
         return None
     found, hit = levels[:0:-1].cumsum(axis=0).T
     scores = 2 * hit / (found + positives)
+    if not scores.any():
+        return None
     best = int(scores.argmax())
     return (LEVELS - best - 0.5) / LEVELS, float(scores[best])
 

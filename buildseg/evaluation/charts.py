@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from buildseg.evaluation.colours import COLOURS
 from buildseg.evaluation.matching import MATCHED, MERGED, MISSED
@@ -90,6 +91,7 @@ def _sizes(objects: Objects) -> str:
     if len(areas) <= 2000:
         axes.plot(areas, ious, ".", color=_GREY, alpha=0.5, markersize=3)
     axes.set(xscale="log", ylim=(0, 1.02))
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     return _svg(figure)
 
 

@@ -33,10 +33,17 @@ def local_projection(points: NDArray[np.float64], crs: pyproj.CRS) -> pyproj.CRS
     Args:
         points: Shape (n, 2), at least one.
         crs: Their coordinate reference system.
+
+    Raises:
+        LabelError: None is a place on earth.
     """
-    east, north = np.radians(transformer(crs, WGS84).transform(*points.T))
+    degrees = np.column_stack(transformer(crs, WGS84).transform(*points.T))
+    degrees = degrees[np.isfinite(degrees).all(axis=1)]
+    if not len(degrees):
+        raise LabelError(f"there are only coordinates that are no place on earth in {crs.name}; check the CRS")
+    east, north = np.radians(degrees.T)
     sphere = (np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north))
-    x, y, z = (float(axis[np.isfinite(axis)].mean()) for axis in sphere)
+    x, y, z = (float(axis.mean()) for axis in sphere)
     lon, lat = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
     return pyproj.CRS.from_user_input(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
 

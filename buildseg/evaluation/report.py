@@ -104,16 +104,17 @@ def _maps(evaluation: Evaluation) -> str:
         f'<li><i style="background:rgb({",".join(str(round(255 * part)) for part in colour)})"></i>{kind}</li>'
         for kind, colour in COLOURS.items()
     )
-    page = f'<h2>Where</h2>\n<ul class="legend">{legend}</ul>\n'
+    page = f'<ul class="legend">{legend}</ul>\n'
     if overview is not None:
+        page = f"<h2>Where</h2>\n{page}"
         page += html_figure(draw_map(overview, _OVERVIEW_SIDE, fine=False), "jpeg", "all of it", "Map of all buildings")
     if places:
         shown = [
             html_figure(draw_map(view, _PLACE_SIDE, fine=True), "jpeg", view.title, f"Map of errors: {view.title}")
             for view in places
         ]
-        page += (
-            '<h2>The worst places</h2>\n<p class="soft">Most area in error first; dashed: the true outlines.</p>\n'
+        title = '<h2>The worst places</h2>\n<p class="soft">Most area in error first; dashed: the true outlines.</p>\n'
+        page = (f"{page}{title}" if overview is not None else f"{title}{page}") + (
             f'<div class="places">{"".join(shown)}</div>\n'
         )
     return page

@@ -1,5 +1,6 @@
 """Compares a prediction with the truth: footprints, or a probability raster."""
 
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from buildseg.labels import Labels
 from buildseg.progress import Track, silent
 from tiling import Scene, SceneOptions
 from tiling.errors import OptionError
+
+logger = logging.getLogger(__name__)
 
 _RASTERS = {".tif", ".tiff", ".vrt"}
 
@@ -75,6 +78,8 @@ def evaluate(
     """
     if prediction.is_raster and options.gsd is not None:
         raise OptionError("--gsd: a probability raster is compared at its own resolution; leave the option out")
+    if truth.frame.empty:
+        logger.warning("%s holds no building: all that is found counts as false", truth.path)
     raster = prediction.path if prediction.is_raster else where.image
     found = _drawn(prediction.path, options, track) if prediction.is_raster else _read(prediction)
     with nullcontext() if raster is None else Scene(raster, SceneOptions(gsd=options.gsd)) as scene:

@@ -131,12 +131,17 @@ def setting_of_vectors(
 
     Raises:
         LabelError: No footprint touches the rectangle.
+        OptionError: The area of interest holds nothing.
     """
     around, name = (truth, "the truth") if len(truth) else (found, "the prediction")
     if aoi is not None:
         around, name = geopandas.GeoDataFrame(geometry=[aoi.geometry], crs=aoi.crs), "--aoi"
     metric = local_projection(*_corners(around))
     area = _polygon_of(aoi, metric) if aoi else _rectangle(_in_metres(around, metric, name))
+    if aoi is not None and (len(found) or len(truth)) and not _any_in(area, (found, truth), metric):
+        raise OptionError(
+            f"--aoi holds none of {len(found)} footprints and {len(truth)} buildings; check that all name the right CRS"
+        )
     if aoi is None and len(found) and not shapely.intersects(area, _in_metres(found, metric, "the prediction")).any():
         raise LabelError(
             f"none of {len(found)} footprints of the prediction lies where the truth does; check that both name the "
@@ -147,6 +152,10 @@ def setting_of_vectors(
     shape = (math.ceil((top - bottom) / gsd), math.ceil((right - left) / gsd))
     grid = MeasuringGrid.over(metric, Affine(gsd, 0, left, 0, -gsd, top), shape, gsd, metric, options.block)
     return Setting(grid, area, everything, "--aoi" if aoi else f"the rectangle around {name}")
+
+
+def _any_in(area: shapely.Geometry, frames: tuple[geopandas.GeoDataFrame, ...], metric: pyproj.CRS) -> bool:
+    return any(shapely.intersects(area, _in_metres(frame, metric, "a side")).any() for frame in frames)
 
 
 def _in_metres(frame: geopandas.GeoDataFrame, metric: pyproj.CRS, name: str) -> Polygons:

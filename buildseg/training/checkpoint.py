@@ -15,7 +15,7 @@ from buildseg.chip_file import ChipFile
 from buildseg.model_file import ModelCard
 from buildseg.tiles import Tiles
 from buildseg.training.sampling import EpochSampler
-from tiling.errors import OptionError
+from tiling.errors import OptionError, TrainingError
 from tiling.output import written_whole
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -79,6 +79,7 @@ def find_checkpoint(folder: Path, made_of: str) -> Path | None:
 
     Raises:
         OptionError: The checkpoint is of other tiles or another model.
+        TrainingError: It cannot be read.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -86,7 +87,7 @@ def find_checkpoint(folder: Path, made_of: str) -> Path | None:
     try:
         before = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["callbacks"][RunCheckpoint.__name__]
     except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
-        raise OptionError(f"{path} cannot be read; train anew with --overwrite") from error
+        raise TrainingError(f"{path} cannot be read; train anew with --overwrite") from error
     if before["made_of"] != made_of:
         raise OptionError(
             f"{folder} was begun with other tiles or from another model than are there now; train anew with --overwrite"

@@ -55,7 +55,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper right")
     loss.set_title("loss")
     best = max(range(len(history)), key=lambda index: (history[index].get("val_iou", 0.0), index))
     score.set_title(f"best IoU {history[best].get('val_iou', 0.0):.3f} in epoch {best + 1}")
