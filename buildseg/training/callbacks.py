@@ -161,8 +161,8 @@ class RunRecorder(lightning.Callback):
         ious = [float(iou) for iou in module.chip_ious]
         examples = [self._example(module, index, ious[index]) for index in worst_and_best(ious)]
         if examples:
-            title = f"epoch {self.best['epoch']:.0f}, validation IoU {self.best['val_iou']:.3f}: worst and best chips"
-            draw_examples(self._folder / EXAMPLES, examples, title)
+            title = f"epoch {self.best['epoch']:.0f}, validation IoU {self.best['val_iou']:.3f}"
+            draw_examples(self._folder / EXAMPLES, examples, f"{title}: worst chips above, best below")
 
     def _example(self, module: SegmentationModule, index: int, iou: float) -> Example:
         image, target, _ = self._chips[index]
