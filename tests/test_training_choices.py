@@ -421,7 +421,7 @@ def test_going_on_from_a_model_is_gentler_unless_told():
         ("gsd: fine", "gsd is 'fine'; give a number"),
         ("tiles: 3", "tiles is 3; give a list"),
         ("- 3", "holds no options by name"),
-        ("a: [", "line 1, column 5); give the run.yaml of a run"),
+        ("tiles: t\na: [", "cannot be read as YAML in line 2; give the run.yaml of a run"),
     ],
 )
 def test_what_is_no_record_is_refused_in_a_line(tmp_path, text, says):

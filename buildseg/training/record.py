@@ -118,8 +118,9 @@ def read_record(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise OptionError(f"--config {path} does not exist; give the {RECORD} of a run") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise OptionError(f"--config {path} cannot be read as YAML ({said}); give the {RECORD} of a run") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f" cannot be read as YAML in line {mark.line + 1}" if mark else " cannot be read as YAML"
+        raise OptionError(f"--config {path}{line}; give the {RECORD} of a run") from error
     if not isinstance(content, dict):
         raise OptionError(f"--config {path} holds no options by name; give the {RECORD} of a run")
     kinds = _kinds()
