@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from tests import scenes
 from tiling import Scene, SceneOptions, Window
@@ -229,7 +230,9 @@ def test_a_scene_between_two_resolutions_stays_as_it_is(files, finest, coarsest,
             np.testing.assert_array_equal(whole(scene)[0], scenes.picture(3, HEIGHT, WIDTH))
 
 
-def test_pixels_of_degrees_become_square_between_two_resolutions_too(tmp_path):
-    with Scene(scenes.geographic(tmp_path / "scene.tif"), SceneOptions(gsd=0.1, coarsest_gsd=1.0)) as scene:
-        assert scene.native_gsd == pytest.approx((0.5571, 0.5581), rel=0.01)
-        assert scene.gsd[0] == pytest.approx(scene.gsd[1], rel=0.01)
+def test_oblong_pixels_become_square_between_two_resolutions_too(tmp_path):
+    oblong = Affine(0.5, 0, 500_000, 0, -1.0, 5_300_000)
+    path = scenes.write(tmp_path / "scene.tif", scenes.picture(3, 100, 100), transform=oblong)
+    with Scene(path, SceneOptions(gsd=0.1, coarsest_gsd=2.0)) as scene:
+        assert scene.native_gsd == pytest.approx((0.5, 1.0), rel=0.01)
+        assert scene.gsd == pytest.approx((0.707, 0.707), rel=0.02)
