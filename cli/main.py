@@ -1,5 +1,6 @@
 """The `buildseg` program: its commands, and how its errors reach a person."""
 
+import errno
 import logging
 import sys
 from typing import Annotated
@@ -22,6 +23,7 @@ from .train import train
 from .vectorize import vectorize
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="buildseg",
@@ -73,7 +75,8 @@ def run() -> None:
         if debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"error: {place}{error.strerror or error}; make room, or choose another folder\n")
+        remedy = "; make room, or choose another folder" if error.errno in _FULL else ""
+        sys.stderr.write(f"error: {place}{' '.join((error.strerror or str(error)).split())}{remedy}\n")
         sys.exit(OutputError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
