@@ -50,7 +50,7 @@ def evaluate(
         str | None, typer.Option(help="Which polygons of the truth are buildings, as in SQL: \"class = 'house'\".")
     ] = None,
     confidence: Annotated[
-        str, typer.Option(metavar="NAME", help="Attribute of the prediction that says how sure each footprint is.")
+        str, typer.Option(metavar="NAME", help="Attribute of the prediction: how sure each footprint is; or none.")
     ] = "confidence",
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
@@ -141,7 +141,7 @@ def evaluate(
             raise OptionError("--model needs --tiles; to score it on a scene, predict the scene first")
         labels = read_labels(truth, truth_layer, where, may_be_empty=where is None)
         ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
-        what = Prediction(prediction, layer, confidence)
+        what = Prediction(prediction, layer, None if confidence == "none" else confidence)
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)
     outputs.write(evaluation)
     _show(evaluation)

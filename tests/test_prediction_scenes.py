@@ -118,6 +118,19 @@ class TestFolder:
         assert names(tmp_path / "found") == ["east.geojson", "west.geojson"]
         assert names(tmp_path / "rasters") == ["east.tif", "west.tif"]
 
+    @pytest.mark.parametrize("left", [(), ("lock",)])
+    def test_resume_finds_a_run_done_that_was_killed_as_it_removed_its_parts(self, predictor, halves, tmp_path, left):
+        destination = Destination(tmp_path / "found.geojson")
+        run(predictor, halves[:1], destination)
+        found = (tmp_path / "found.geojson").read_bytes()
+        (tmp_path / "found.geojson.parts").mkdir()
+        for name in left:
+            (tmp_path / "found.geojson.parts" / name).touch()
+        said = run(predictor, halves[:1], replace(destination, resume=True))
+        assert list(said.values()) == ["left as it was before this run"]
+        assert not (tmp_path / "found.geojson.parts").exists()
+        assert (tmp_path / "found.geojson").read_bytes() == found
+
     def test_resume_mixes_no_options(self, predictor, halves, tmp_path):
         destination = Destination(tmp_path / "found")
         with pytest.raises(KeyboardInterrupt):

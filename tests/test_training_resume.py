@@ -103,6 +103,9 @@ def test_a_run_that_changed_is_not_resumed(tiles, whole, forgetful):
     (whole / CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(TrainingError, match="cannot be read; train anew"):
         train(open_tiles([tiles]), whole, NETWORK, OPTIONS, resume=True)
+    torch.save({"callbacks": {"RunCheckpoint": {"made_of": ""}}}, whole / CHECKPOINT)
+    with pytest.raises(TrainingError, match="was written by another version of buildseg; train anew"):
+        train(open_tiles([tiles]), whole, NETWORK, OPTIONS, resume=True)
 
 
 def test_there_has_to_be_a_run_to_resume(here, tmp_path):  # noqa: F811

@@ -9,31 +9,39 @@ import pandas as pd
 from buildseg.labels import read_labels
 from tiling.errors import LabelError
 
+CONFIDENCE = "confidence"
+"""What most files call it, ours among them; those that do not have it are compared without."""
 
-def read_footprints(path: Path, layer: str | None = None, confidence: str = "confidence") -> geopandas.GeoDataFrame:
+
+def read_footprints(
+    path: Path, layer: str | None = None, confidence: str | None = CONFIDENCE
+) -> geopandas.GeoDataFrame:
     """Read footprints, which may be none.
 
     Args:
         path: Any vector format.
         layer: The layer to read, where the file has several.
-        confidence: Name of the attribute that says how sure each is, 0 to 1.
+        confidence: Name of the attribute that says how sure each is, 0 to 1; None does without.
 
     Returns:
         Polygons, and their ``confidence`` where the file knows it or holds none.
 
     Raises:
-        LabelError: The file cannot be read, has no CRS or holds no polygons, or the confidences are none.
+        LabelError: The file cannot be read, has no CRS or holds no polygons, or the confidences are none,
+            or are not there under a name that is not the usual one.
     """
-    frame = read_labels(path, layer, keep=[confidence], may_be_empty=True).frame
+    frame = read_labels(path, layer, keep=[confidence] if confidence else [], may_be_empty=True).frame
     if frame.empty:
         return frame.assign(confidence=0.0)
-    if confidence not in frame:
+    if confidence is None or (confidence == CONFIDENCE and confidence not in frame):
         return frame
+    if confidence not in frame:
+        raise LabelError(f"{path} has no attribute {confidence}; check --confidence, or do without: --confidence none")
     known = pd.to_numeric(frame[confidence], errors="coerce").to_numpy(np.float64)
     if not ((known >= 0) & (known <= 1)).all():
         raise LabelError(
             f"{path}: the attribute {confidence} holds values that are no confidence from 0 to 1; name the right one "
-            "with --confidence, or none of the file's to do without"
+            "with --confidence, or do without: --confidence none"
         )
     geometry = frame.geometry
     return geopandas.GeoDataFrame({"confidence": known}, geometry=geometry.array, crs=frame.crs)

@@ -10,7 +10,7 @@ import geopandas
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.evaluation.ground_gallery import GroundGallery
 from buildseg.evaluation.options import EvaluateOptions
-from buildseg.evaluation.reading import read_footprints
+from buildseg.evaluation.reading import CONFIDENCE, read_footprints
 from buildseg.evaluation.result import Evaluation
 from buildseg.evaluation.scores import score
 from buildseg.evaluation.setting import setting_of_scene, setting_of_vectors
@@ -32,12 +32,12 @@ class Prediction:
     Attributes:
         path: Footprints in any vector format, or a probability raster.
         layer: The layer of the footprints, where the file has several.
-        confidence: Name of the attribute that says how sure each footprint is.
+        confidence: Name of the attribute that says how sure each footprint is; None does without.
     """
 
     path: Path
     layer: str | None = None
-    confidence: str = "confidence"
+    confidence: str | None = CONFIDENCE
 
     @property
     def is_raster(self) -> bool:

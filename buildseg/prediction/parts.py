@@ -101,6 +101,21 @@ def was_finishing(folder: Path) -> bool:
     return (folder / _FINISHING).exists()
 
 
+def is_gone(folder: Path) -> bool:
+    """Say whether a folder of parts is gone. One that a kill left with no more than its lock was about to be: it goes.
+
+    Raises:
+        OutputError: It is in use by another process.
+    """
+    if not folder.exists():
+        return True
+    with _locked(folder):
+        gone = all(file.name == _LOCK for file in folder.iterdir())
+        if gone:
+            _remove(folder)
+    return gone
+
+
 def write_record(path: Path, job: Mapping[str, str]) -> None:
     """Keep what a result depends on.
 
@@ -175,14 +190,7 @@ def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwri
     folder = parts_folder(output)
     with writing_to(folder):
         folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            f"{folder} is in use by another buildseg; wait for it, or choose another name for the output"
-        ) from error
-    try:
+    with _locked(folder):
         goes_on = _settle(folder, job, resume=resume, overwrite=overwrite)
         try:
             if not goes_on:
@@ -192,8 +200,18 @@ def opened_folder(output: Path, job: Mapping[str, str], *, resume: bool, overwri
             _tidy(folder)
             raise
         _remove(folder)
-    finally:
-        lock.release()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        lock = FileLock(folder / _LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            f"{folder} is in use by another buildseg; wait for it, or choose another name for the output"
+        ) from error
+    with lock:
+        yield
 
 
 def _settle(folder: Path, job: Mapping[str, str], *, resume: bool, overwrite: bool) -> bool:

@@ -19,6 +19,7 @@ from buildseg.prediction.parts import (
     PartStore,
     check_job,
     check_record,
+    is_gone,
     mark_finishing,
     opened_folder,
     parts_folder,
@@ -283,9 +284,10 @@ def is_finished(
         polygons: How its footprints would be made now.
 
     Raises:
-        OutputError: They are there, and were recorded to be of another scene, model or option.
+        OutputError: They are there, and were recorded to be of another scene, model or option; or another process
+            makes them.
     """
-    if parts_folder(outputs.written[0]).exists() or not all(target.exists() for target in outputs.written):
+    if not is_gone(parts_folder(outputs.written[0])) or not all(target.exists() for target in outputs.written):
         return False
     recorded = outputs.record.exists()
     if not recorded and outputs.overwrite:

@@ -19,6 +19,8 @@ from tiling.errors import OptionError, TrainingError
 from tiling.output import written_whole
 
 CHECKPOINT = "checkpoint.ckpt"
+KEYS = {"made_of", "stopped", "epochs"}
+"""Of what this module adds to Lightning's checkpoint."""
 
 
 class RunCheckpoint(Checkpoint):
@@ -88,6 +90,8 @@ def find_checkpoint(folder: Path, made_of: str) -> Path | None:
         before = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["callbacks"][RunCheckpoint.__name__]
     except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
         raise TrainingError(f"{path} cannot be read; train anew with --overwrite") from error
+    if before.keys() != KEYS:
+        raise TrainingError(f"{path} was written by another version of buildseg; train anew with --overwrite")
     if before["made_of"] != made_of:
         raise OptionError(
             f"{folder} was begun with other tiles or from another model than are there now; train anew with --overwrite"
