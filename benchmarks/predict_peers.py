@@ -31,6 +31,7 @@ from buildseg.contract import Contract
 from buildseg.model_file import Model, ModelCard, load_model, save_model
 from buildseg.networks import SegmentationNetwork, build_network
 from buildseg.networks.output import building_probability
+from buildseg.prediction.fitting import fitted_to_bfloat16
 from buildseg.training.losses import segmentation_loss
 from tiling.grid import Grid
 
@@ -237,7 +238,8 @@ def trained_model(network: str, encoder: str | None, folder: Path) -> Model:
         with torch.inference_mode():
             found = building_probability(net.eval()(torch.from_numpy(contract.scale(pixels[None]))))[0].numpy()
         scores = {"iou": float((truth & (found >= 0.5)).sum() / (truth | (found >= 0.5)).sum())}
-        save_model(path, net, ModelCard(asdict(net.architecture), contract, scores=scores))
+        card = ModelCard(asdict(net.architecture), contract, scores=scores)
+        save_model(path, fitted_to_bfloat16(net, contract), card)
     return load_model(path)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from buildseg import __version__
 from buildseg.contract import Contract
-from buildseg.networks import SegmentationNetwork, build_network
+from buildseg.networks import SegmentationNetwork, build_again
 from tiling.errors import BuildsegError, ModelFileError
 from tiling.output import written_whole
 
@@ -92,9 +92,8 @@ def load_model(path: Path | None = None) -> Model:
         with shipped_model() as shipped:
             return load_model(shipped)
     card = read_card(path)
-    arguments = dict(card.architecture)
     try:
-        network = build_network(arguments.pop("name"), **arguments.pop("options", {}), **arguments)
+        network = build_again(card.architecture)
         with safetensors.safe_open(path, framework="pt") as file:
             network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (BuildsegError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:

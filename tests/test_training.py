@@ -28,6 +28,7 @@ from buildseg.networks import AuxiliaryLogits, Embedding, NetworkOutput, build_n
 from buildseg.tiles import open_tiles
 from buildseg.training.augment import make_augment, mirror, resize
 from buildseg.training.callbacks import RunRecorder, worst_and_best
+from buildseg.training.checkpoint import CHECKPOINT
 from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.cut import draw_cut
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
@@ -556,6 +557,7 @@ def test_the_best_epoch_is_kept_though_later_ones_are_worse(tiles, tmp_path):
     chips = WholeChips(tiles.val, make_contract(tiles, TrainOptions()))
     recorder = RunRecorder(tmp_path, ModelCard({"name": "brightness"}, PLAIN), chips, torch.float32)
     module = SegmentationModule(Brightness(3), TrainOptions())
+    module._scored = (module.network,)
     others = dict.fromkeys(("train_loss", "val_loss", "val_f1", "val_precision", "val_recall"), torch.tensor(0.5))
     for epoch, iou in enumerate((0.5, 0.7, 0.7, 0.6)):
         metrics = others | {"val_iou": torch.tensor(iou)}
@@ -648,7 +650,7 @@ def test_mixed_precision_and_a_bar_on_the_cpu(tiles, tmp_path, capsys):
     types = set()
 
     def see(module, inputs, output):
-        if isinstance(module, torch.nn.Conv2d) and torch.is_autocast_enabled("cpu"):
+        if isinstance(module, torch.nn.Conv2d) and module.training and torch.is_autocast_enabled("cpu"):
             types.add((module.groups > 1, output.dtype))
 
     watch = torch.nn.modules.module.register_module_forward_hook(see)
@@ -703,7 +705,8 @@ def test_a_model_is_trained_further(trained, tiles, tmp_path):
     assert after.card.architecture == before.card.architecture
     assert after.card.contract == before.card.contract
     assert after.card.contract.mean != tiles.statistics.mean
-    weights = zip(before.network.parameters(), after.network.parameters(), strict=True)
+    state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["state_dict"]
+    weights = ((old, state[f"network.{name}"]) for name, old in before.network.named_parameters())
     assert all(torch.allclose(old, new, atol=1e-6) for old, new in weights)
     assert result.scores["val_iou"] > 0.8
     assert after.card.training["started_from"] == before.card.training

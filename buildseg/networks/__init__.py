@@ -1,7 +1,7 @@
 """The networks, by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,12 @@ NETWORKS: dict[str, NetworkEntry] = {
         "Liu 2021, arXiv:2107.00782",
     ),
 }
+
+
+def build_again(architecture: Mapping[str, Any]) -> SegmentationNetwork:
+    """Build the network that an `Architecture`, as a dictionary, describes; its weights are random."""
+    arguments = dict(architecture)
+    return build_network(arguments.pop("name"), **arguments.pop("options", {}), **arguments)
 
 
 def build_network(

@@ -10,10 +10,18 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.mobilenetv3 import InvertedResidual  # type: ignore[import-untyped]
 
 from buildseg.attention.looking import attention_parts
+from buildseg.networks import SegmentationNetwork
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def smallest_image(network: SegmentationNetwork) -> Tensor:
+    """Give something to run a network on, (1, bands, H, W), to see how it is made up."""
+    side = 2 * network.stride
+    return torch.zeros(1, network.architecture.in_channels, side, side)
 
 
 def fold_batch_norm(network: AnyModule, image: Tensor) -> AnyModule:
@@ -31,11 +39,16 @@ def fold_batch_norm(network: AnyModule, image: Tensor) -> AnyModule:
     """
     network = copy.deepcopy(network)
     names = {module: name for name, module in network.named_modules()}
-    for convolution, norm in _followed(network, image, (nn.BatchNorm2d,)):
-        if type(norm) in {nn.BatchNorm2d, BatchNormAct2d}:
-            replace_module(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
-            replace_module(network, names[norm], norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+    for convolution, norm in normalised(network, image):
+        replace_module(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
+        replace_module(network, names[norm], norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
     return network
+
+
+def normalised(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find the convolutions that `fold_batch_norm` folds a normalisation into, and those."""
+    pairs = _followed(network, image, (nn.BatchNorm2d,))
+    return [(convolution, norm) for convolution, norm in pairs if type(norm) in {nn.BatchNorm2d, BatchNormAct2d}]
 
 
 class OneDnnConvolution(nn.Module):
@@ -66,13 +79,28 @@ class OneDnnConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (N, C_in, H, W) to (N, C_out, H', W')."""
+        weight, bias = self._weight_for(x), self.convolution.bias
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self._arguments)
+        return result
+
+    def added(self, x: Tensor, other: Tensor) -> Tensor:
+        """Add something of the result's shape and type in the same pass; there must be no activation.
+
+        The bias has to be of that type, too.
+        """
+        weight, bias, place = self._weight_for(x), self.convolution.bias, self._arguments[:4]
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, other, weight, bias, *place, "add", 1.0, None, [], None
+        )
+        return result
+
+    def _weight_for(self, x: Tensor) -> Tensor:
         ordered = self._ordered  # which another thread may change
         if ordered is None or ordered[0] != x.shape:
             place, size = self._arguments[:4], list(x.shape)
             weight = torch.ops.mkldnn._reorder_convolution_weight(self.convolution.weight.data, *place, size)
             self._ordered = ordered = x.shape, weight
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(x, ordered[1], self.convolution.bias, *self._arguments)
-        return result
+        return ordered[1]
 
 
 ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
@@ -102,6 +130,30 @@ def hand_to_onednn(network: nn.Module, image: Tensor) -> None:
             replace_module(network, name, OneDnnConvolution(convolution, activation))
             if activation is not None:
                 replace_module(network, names[activation], nn.Identity())
+    for block, name in names.items():
+        if isinstance(block, InvertedResidual) and block.use_res_connect:
+            replace_module(network, name, JoinedResidual(block.block))
+
+
+class JoinedResidual(nn.Module):
+    """An inverted bottleneck whose last convolution adds what went in.
+
+    Args:
+        layers: The last of them begins with a `OneDnnConvolution` without activation, and does nothing else.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.before = layers[:-1]
+        self.last: OneDnnConvolution = layers[-1].get_submodule("0")  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (N, C, H, W) to the same."""
+        branch, bias = self.before(x), self.last.convolution.bias
+        if bias is None or bias.dtype == x.dtype:
+            return self.last.added(branch, x)
+        result: Tensor = self.last(branch) + x
+        return result
 
 
 def _plain(module: nn.Module) -> TypeGuard[nn.Conv2d]:

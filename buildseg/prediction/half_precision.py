@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from buildseg.attention.looking import attention_modules, attention_parts
 from buildseg.networks import SegmentationNetwork
+from buildseg.prediction.bottlenecks import GatedBottleneck
 from buildseg.prediction.folding import OneDnnConvolution
 
-_WEIGHED = (nn.Conv2d, nn.Linear)
+WEIGHED = (nn.Conv2d, nn.Linear)
+"""The modules whose weights are rounded."""
 _NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -33,14 +35,14 @@ def to_bfloat16(network: SegmentationNetwork) -> SegmentationNetwork:
         The copy; its output is bfloat16, and its input but where the encoder stays precise.
     """
     network = copy.deepcopy(network)
-    precise = set(attention_parts(network))
+    precise = precise_modules(network)
     if encoder := precise_encoder(network):
-        precise |= set(encoder.modules())
         encoder.register_forward_hook(_all_to_bfloat16)
-    biases = {id(m.convolution.bias) for m in network.modules() if isinstance(m, OneDnnConvolution)}
+    convolutions = [module.convolution for module in network.modules() if isinstance(module, OneDnnConvolution)]
+    biases = {id(each.bias) for each in convolutions if each.bias is not None and not _exact(each.bias)}
     for module in network.modules():
         if module not in precise and not isinstance(module, _NORMS):
-            if isinstance(module, _WEIGHED):
+            if isinstance(module, WEIGHED):
                 module.weight.data = round_with_feedback(module.weight.data)
             _cast_own(module, but=biases)
     for attention in attention_modules(network).values():
@@ -62,6 +64,17 @@ def precise_encoder(network: nn.Module) -> nn.Module | None:
     encoder: nn.Module | None = getattr(network, "encoder", None)
     bottlenecks = encoder is not None and any(isinstance(module, InvertedResidual) for module in encoder.modules())
     return encoder if bottlenecks else None
+
+
+def precise_modules(network: nn.Module) -> set[nn.Module]:
+    """Give what stays in float32."""
+    precise = set(attention_parts(network))
+    for module in network.modules():
+        if isinstance(module, GatedBottleneck):
+            precise |= {module, *module.gate.modules()}
+    if encoder := precise_encoder(network):
+        precise |= set(encoder.modules())
+    return precise
 
 
 def round_with_feedback(weight: Tensor) -> Tensor:
@@ -93,6 +106,11 @@ def round_with_feedback(weight: Tensor) -> Tensor:
         .scatter_(2, order, rounded.T.reshape(taps.shape))
         .reshape(weight.shape)
     )
+
+
+def _exact(bias: Tensor) -> bool:
+    """Say whether bfloat16 holds numbers as they are, but for a trifle."""
+    return bool((bias - bias.bfloat16()).abs().max() <= 2**-14 * bias.abs().max())
 
 
 def _cast_own(module: nn.Module, *, but: set[int]) -> None:

@@ -2,8 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,6 @@ class MovingAverage(WeightAveraging):
             return mean * kept + now * (1 - kept)
 
         super().__init__(avg_fn=average)
-
-    @contextmanager
-    def averaged(self, module: SegmentationModule) -> Iterator[None]:
-        """Put the average in place of a module's weights, for the length of a with block."""
-        self._swap_models(module)
-        try:
-            yield
-        finally:
-            self._swap_models(module)
 
 
 class FiniteLoss(lightning.Callback):
@@ -97,7 +87,6 @@ class RunRecorder(lightning.Callback):
         card: Of the model files, but for the scores.
         chips: Validation chips, some of which are drawn.
         storage: Type in which weights are kept.
-        average: Where the weights to keep are, if not in the module.
     """
 
     def __init__(
@@ -106,13 +95,11 @@ class RunRecorder(lightning.Callback):
         card: ModelCard,
         chips: WholeChips,
         storage: torch.dtype,
-        average: MovingAverage | None = None,
     ) -> None:
         self._folder = folder
         self._card = card
         self._chips = chips
         self._storage = storage
-        self._average = average
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
 
@@ -129,8 +116,7 @@ class RunRecorder(lightning.Callback):
         if better:
             self.best = scores
         if trainer.is_global_zero:
-            with self._average.averaged(pl_module) if self._average else nullcontext():
-                self._keep(pl_module, replace(self._card, scores=scores), better)
+            self._keep(pl_module, replace(self._card, scores=scores), better)
             self._write_metrics()
             draw_curves(self._folder / CURVES, self.history)
 
@@ -143,9 +129,9 @@ class RunRecorder(lightning.Callback):
         self.history, self.best = state_dict["history"], state_dict["best"]
 
     def _keep(self, module: SegmentationModule, card: ModelCard, better: bool) -> None:
-        save_model(self._folder / LAST, module.network, card, storage=self._storage)
+        save_model(self._folder / LAST, module.scored, card, storage=self._storage)
         if better:
-            save_model(self._folder / BEST, module.network, card, storage=self._storage)
+            save_model(self._folder / BEST, module.scored, card, storage=self._storage)
             self._draw_examples(module)
 
     def _write_metrics(self) -> None:
@@ -166,12 +152,9 @@ class RunRecorder(lightning.Callback):
 
     def _example(self, module: SegmentationModule, index: int, iou: float) -> Example:
         image, target, _ = self._chips[index]
-        training = module.network.training
-        module.network.eval()
         with torch.inference_mode():
-            logits = module.network(image[None].to(module.device))
-        module.network.train(training)
-        probability = building_probability(logits, module.network.architecture.boundary)[0].cpu().numpy()
+            logits = module.scored(image[None].to(module.device))
+        probability = building_probability(logits, module.scored.architecture.boundary)[0].cpu().numpy()
         name = f"{self._chips.chips[index].image.stem}: IoU {iou:.3f}"
         return Example(name, viewable(image.numpy()), target.numpy(), probability)
 

@@ -19,8 +19,10 @@ from torchmetrics.classification import (
 )
 
 from buildseg.classes import BUILDING, IGNORE
+from buildseg.contract import Contract
 from buildseg.networks import NetworkOutput, SegmentationNetwork
 from buildseg.networks.output import class_logits
+from buildseg.prediction.fitting import fitted_to_bfloat16
 from buildseg.training.category_consistent import category_consistent_loss
 from buildseg.training.dataset import Sample
 from buildseg.training.losses import bce_dice_loss, segmentation_loss
@@ -35,21 +37,29 @@ class SegmentationModule(lightning.LightningModule):
     Args:
         network: Any network of the registry.
         options: How to train it.
+        contract: Of the pixels that it is given, where it is to be kept: it is then scored as `fitted_to_bfloat16`.
 
     Attributes:
+        scored: The network as the last validation has seen it.
         chip_ious: IoU of building in each batch of the last validation, whichever process saw it; NaN where there is
             none and none was found.
     """
 
-    def __init__(self, network: SegmentationNetwork, options: TrainOptions) -> None:
+    def __init__(self, network: SegmentationNetwork, options: TrainOptions, contract: Contract | None = None) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        self._contract = contract
+        self._scored: tuple[SegmentationNetwork, ...] = ()  # no part of this module, which is all trained
         self._options = options
         self._boundary = network.architecture.boundary
         self.chip_ious = torch.empty(0)
         self.val_loss = MeanMetric(nan_strategy="disable")
         self.scores = _metrics(network.architecture.classes)
         self.boundary_score = BinaryF1Score(ignore_index=IGNORE, validate_args=False)
+
+    @property
+    def scored(self) -> SegmentationNetwork:  # noqa: D102 - an attribute
+        return self._scored[0]
 
     def on_train_epoch_start(self) -> None:
         """Hold the encoder still, its batch statistics too, as long as it is frozen."""
@@ -72,17 +82,18 @@ class SegmentationModule(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the chips of the validation before, and see which of all are this process's."""
+        """Make what is scored, and see which chips are this process's."""
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():  # batch statistics: all score the model that the first one keeps
                 torch.distributed.broadcast(buffer, 0)
+        self._scored = (self._fitted(),)
         loader: Any = self.trainer.val_dataloaders
         self._places = list(loader.sampler)
         self._overlaps = torch.zeros(2, len(loader.dataset), dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: Sample, batch_index: int) -> None:
         """Score a batch of whole chips."""
-        logits = self.network(_channels_last(batch.image))
+        logits = self.scored(_channels_last(batch.image))
         # As classes: given scores, the metrics would take a batch that happens to lie within 0..1 for probabilities.
         classes = class_logits(logits, self._boundary)
         found = (classes.squeeze(1) > 0).to(torch.uint8) if classes.shape[1] == 1 else classes.argmax(dim=1)
@@ -105,6 +116,12 @@ class SegmentationModule(lightning.LightningModule):
         if self._boundary:
             self.log("val_boundary_f1", self.boundary_score.compute())
             self.boundary_score.reset()
+
+    def _fitted(self) -> SegmentationNetwork:
+        if self._contract is None:
+            return self.network
+        fitted = fitted_to_bfloat16(self.network, self._contract)
+        return fitted.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _loss(self, logits: Tensor, batch: Sample) -> Tensor:
         options = self._options.loss

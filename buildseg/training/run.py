@@ -104,8 +104,8 @@ def train(
     if (device.type, precision) == ("cpu", "bf16-mixed"):
         keep_depthwise_precise(start.network)
     group.normalise_together(start.network, device)
-    module = SegmentationModule(start.network, options)
     contract = make_contract(tiles, options, start.card)
+    module = SegmentationModule(start.network, options, contract)
     crop = _crop(tiles, contract, options)
     crops, val = TrainingCrops(tiles.train, contract, crop, options.data.augment), WholeChips(tiles.val, contract)
     card = ModelCard(asdict(start.network.architecture), contract, _provenance(tiles, plan, crop, start.card))
@@ -118,7 +118,7 @@ def train(
         _make_folder(out, keep=resume)
         write_record(out / RECORD, plan)
     average = MovingAverage(options.keep.ema) if options.keep.ema else None
-    recorder = RunRecorder(out, card, val, getattr(torch, options.store), average)
+    recorder = RunRecorder(out, card, val, getattr(torch, options.store))
     content = made_of(tiles, card)
     checkpoint = find_checkpoint(out, content) if resume else None
     sampler = cast("EpochSampler", loaders[0].sampler)
