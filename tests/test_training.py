@@ -28,8 +28,8 @@ from buildseg.networks import AuxiliaryLogits, Embedding, NetworkOutput, build_n
 from buildseg.tiles import open_tiles
 from buildseg.training.augment import make_augment, mirror, resize
 from buildseg.training.callbacks import RunRecorder, worst_and_best
-from buildseg.training.checkpoint import CHECKPOINT
 from buildseg.training.category_consistent import category_consistent_loss
+from buildseg.training.checkpoint import CHECKPOINT
 from buildseg.training.cut import draw_cut
 from buildseg.training.dataset import Sample, TrainingCrops, WholeChips, load_chip, pixels_of
 from buildseg.training.depthwise import keep_depthwise_precise
