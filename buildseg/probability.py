@@ -50,4 +50,9 @@ def encode(probability: Tensor, valid: Tensor) -> Tensor:
         uint8 of the same shape.
     """
     stored = (probability * LEVELS).round_().clamp_(0, LEVELS).to(torch.uint8)
-    return stored if valid.all() else stored.masked_fill_(~valid, NODATA)
+    return stored if all_of(valid) else stored.masked_fill_(~valid, NODATA)
+
+
+def all_of(valid: Tensor) -> bool:
+    """As `Tensor.all`, which on CPUs takes 20 times as long as NumPy."""
+    return bool(valid.numpy().all() if valid.device.type == "cpu" else valid.all())

@@ -49,7 +49,7 @@ class GatedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (N, C, H, W) to (N, C', H', W'), less the bias."""
         wide = self.before(x)
-        weight = (self.weight * self.gate(wide)[:, None]).to(wide.dtype).transpose(1, 2)
+        weight = (self.weight * self.gate(wide).to(wide.dtype)[:, None]).transpose(1, 2)
         if self.adds_input:
             flat = torch.baddbmm(_positions(x), _positions(wide), weight)
         else:

@@ -17,8 +17,9 @@ from buildseg.probability import NODATA, encode
 from buildseg.progress import Track, silent
 from buildseg.threads import map_ahead
 from tiling import Block, Grid, Scene, Window
+from tiling.remote import is_remote
 
-_READERS = 2
+_READERS, _READERS_BESIDE_NETWORK = 2, 1
 _READ_AHEAD = 4
 
 
@@ -146,7 +147,9 @@ def _read(scene: Scene, places: Iterable[_Place], pace: Pace, area: Area | None)
 
     # A resampled pixel may differ in its last bit with the rectangle that it is read in.
     longest = 1 if scene.resampled or area is not None else pace.batch_size
-    for loaded in map_ahead(load, _neighbours(places, longest), threads=_READERS, ahead=_READ_AHEAD):
+    # Each reader decodes for itself what it shares with the others, which costs a CPU that computes as well.
+    readers = _READERS_BESIDE_NETWORK if pace.device.type == "cpu" and not is_remote(scene.path) else _READERS
+    for loaded in map_ahead(load, _neighbours(places, longest), threads=readers, ahead=_READ_AHEAD):
         yield from loaded
 
 

@@ -71,7 +71,7 @@ def precise_modules(network: nn.Module) -> set[nn.Module]:
     precise = set(attention_parts(network))
     for module in network.modules():
         if isinstance(module, GatedBottleneck):
-            precise |= {module, *module.gate.modules()}
+            precise |= set(module.gate.modules())
     if encoder := precise_encoder(network):
         precise |= set(encoder.modules())
     return precise
