@@ -124,7 +124,10 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
         return concatenate([]), np.zeros((0, 4), np.bool_)
     values = np.where(missing, 2 * level - FULL, samples)
     x, y = _places(samples.shape)
-    generator = contour_generator(x=x, y=y, z=values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset)
+    # The kind that lets other threads run meanwhile; it starts none itself.
+    generator = contour_generator(
+        x=x, y=y, z=values, name="threaded", thread_count=1, fill_type=FillType.ChunkCombinedOffsetOffset
+    )
     lines = cast(list[list[NDArray[np.generic]]], generator.filled(level, NODATA))
     points, rings, shells = (np.asarray(line[0]) for line in lines)
     rings, shells = rings.astype(np.int64), shells.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a network costs, found without running it: shapes are followed through, numbers are not."""
+"""What a network costs. Of those that are not built yet, shapes are followed through, and numbers are not."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -54,6 +54,19 @@ def measure_cost(build: Callable[[], SegmentationNetwork], shape: Sequence[int])
         output_stride=network.output_stride,
         memory=sum(w.numel() * w.element_size() for w in weights) + live.peak,
     )
+
+
+@torch.no_grad()
+def flops_per_pixel(network: SegmentationNetwork) -> float:
+    """Measure, on a small image, the floating-point operations of a prediction for each pixel.
+
+    Args:
+        network: In evaluation mode.
+    """
+    side = 2 * network.stride
+    with FlopCounterMode(display=False) as flops:
+        network(torch.zeros(1, network.architecture.in_channels, side, side))
+    return float(flops.get_total_flops()) / side**2
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

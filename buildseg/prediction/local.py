@@ -7,6 +7,7 @@ import torch
 
 from buildseg.devices import resolve_device, resolve_precision
 from buildseg.model_file import Model
+from buildseg.networks.cost import flops_per_pixel
 from buildseg.prediction.allocation import keep_freed_memory
 from buildseg.prediction.engine import Pace, predict_blocks
 from buildseg.prediction.job import Job, runs_of
@@ -17,6 +18,9 @@ from tiling import Block
 from tiling.raster import encode_block
 
 _BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
+# With more windows at once, what a network has in hand outgrows the cache of a CPU. Only where it does little with each
+# does that cost less than what there is to do for each call, whatever its size: LR-ASPP takes 18,000 operations.
+_LIGHT, _LIGHT_BATCH_SIZE = 20_000, 6
 _MOST_STREAMS = 4
 
 
@@ -52,7 +56,7 @@ class LocalPredictor:
         shown = views(options.augmentation, options.scales)
         self.arithmetic = Arithmetic(self.precision, machine.compiled, shown)
         self._networks = [TorchNetwork(model, device, self.arithmetic) for model in models]
-        self.pace = _pace(device, machine.batch_size)
+        self.pace = _pace(device, machine.batch_size or _batch_size(device, models))
 
     def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
         """Predict blocks of a scene.
@@ -77,8 +81,12 @@ class LocalPredictor:
         return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
-def _pace(device: torch.device, batch_size: int | None) -> Pace:
-    batch_size = batch_size or _BATCH_SIZE[device.type]
+def _batch_size(device: torch.device, models: Sequence[Model]) -> int:
+    light = device.type == "cpu" and all(flops_per_pixel(model.network) <= _LIGHT for model in models)
+    return _LIGHT_BATCH_SIZE if light else _BATCH_SIZE[device.type]
+
+
+def _pace(device: torch.device, batch_size: int) -> Pace:
     if device.type != "cpu":
         return Pace(device, batch_size)
     keep_freed_memory()
