@@ -376,6 +376,17 @@ def test_full_disk_leaves_nothing(tmp_path, small_disk, suffix, missing):
     assert names(tmp_path) == expected_names(tmp_path / f"whole{suffix}")
 
 
+@pytest.mark.parametrize("missing", [1, 2, 4])
+def test_full_disk_at_the_end_of_geojson(tmp_path, small_disk, missing):
+    for folder in ("whole", "cut"):
+        (tmp_path / folder).mkdir()
+    write_footprints(InMemory(footprints(count=3000)), tmp_path / "whole" / "b.geojson")
+    small_disk((tmp_path / "whole" / "b.geojson").stat().st_size - missing - 1)  # the last byte ends the line
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_footprints(InMemory(footprints(count=3000)), tmp_path / "cut" / "b.geojson")
+    assert names(tmp_path / "cut") == []
+
+
 def test_full_disk_at_the_attributes_of_a_shapefile(tmp_path, small_disk):
     frame = footprints(count=3000).assign(scene="a long name of some scene" * 5)
     write_footprints(InMemory(frame), tmp_path / "whole.shp")

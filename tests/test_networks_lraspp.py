@@ -1,5 +1,6 @@
 """LR-ASPP: that it is torchvision's, in both sizes, and where its encoder's weights come from."""
 
+import copy
 import socket
 import time
 
@@ -105,6 +106,19 @@ def test_classified_first_it_is_as_if_upsampled_first(size):
     theirs = network.low_classifier(low) + network.high_classifier(fused)
     theirs = F.interpolate(theirs, size=size, mode="bilinear", align_corners=False)
     torch.testing.assert_close(logits, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_dilated_in_phases_it_answers_the_same(encoder, memory):
+    network = scrambled(built("lraspp", encoder=encoder, classes=2)).double()
+    phased = copy.deepcopy(network)
+    phased.dilate_in_phases()
+    assert phased.state_dict().keys() == network.state_dict().keys()
+    x = images(2, 3, 64, 160).double().contiguous(memory_format=memory)
+    logits = network(x)
+    torch.testing.assert_close(phased(x), logits, rtol=1e-9, atol=1e-9 * logits.abs().max().item())
+    assert logits.std() > 1e-3 and phased(images(1, 3, 45, 70).double()).shape == (1, 2, 45, 70)
 
 
 def test_no_layer_forgets_what_it_saw_within_hundreds_of_steps():

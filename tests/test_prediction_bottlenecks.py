@@ -1,0 +1,84 @@
+"""LR-ASPP in the form that is quicker: what it answers stays what it was."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.mobilenetv3 import InvertedResidual
+
+from buildseg.networks import build_network
+from buildseg.prediction.bottlenecks import GatedBottleneck, gate_weights
+from buildseg.prediction.folding import JoinedResidual, fold_batch_norm, hand_to_onednn
+from buildseg.prediction.half_precision import to_bfloat16
+from network_rules import images
+from test_networks_lraspp import LARGE, SMALL, scrambled
+
+
+@pytest.fixture(params=[LARGE, SMALL])
+def network(request):
+    torch.manual_seed(0)
+    plain = scrambled(build_network("lraspp", encoder=request.param, classes=2))
+    return fold_batch_norm(plain, torch.zeros(1, 3, 64, 64))
+
+
+def kinds(network, kind):
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(64, 96), (48, 80), (33, 50)])
+def test_gates_may_multiply_weights_instead_of_features(network, size):
+    network = network.double()
+    x = images(2, 3, *size).double()
+    wanted, gated = (
+        network(x),
+        sum(block.block[-2].__class__.__name__ == "SqueezeExcitation" for block in blocks(network)),
+    )
+    gate_weights(network)
+    assert len(kinds(network, GatedBottleneck)) == gated > 4
+    for gate in (bottleneck.gate for bottleneck in kinds(network, GatedBottleneck)):
+        gate.float()  # they are computed in single precision
+    assert (network(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def blocks(network):
+    return kinds(network, InvertedResidual)
+
+
+@torch.inference_mode()
+def test_residual_sums_join_the_convolution_before_them(network):
+    x = images(2, 3, 64, 96)
+    wanted, residual = network(x), sum(block.use_res_connect for block in blocks(network))
+    with torch.inference_mode(False):
+        hand_to_onednn(network, torch.zeros(1, 3, 64, 64))
+    assert len(kinds(network, JoinedResidual)) == residual > 4
+    assert (network(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("offset", "kept"), [(0.0, torch.bfloat16), (2**-10, torch.float32)])
+def test_the_bias_of_a_joined_sum_is_rounded_only_if_that_takes_nothing(network, offset, kept):
+    with torch.inference_mode(False):
+        hand_to_onednn(network, torch.zeros(1, 3, 64, 64))
+    for joined in kinds(network, JoinedResidual):
+        joined.last.convolution.bias.data = torch.ones_like(joined.last.convolution.bias) + offset
+    half = to_bfloat16(network)
+    assert {joined.last.convolution.bias.dtype for joined in kinds(half, JoinedResidual)} == {kept}
+    x = images(1, 3, 64, 96)
+    wanted = network(x)
+    assert (half(x.bfloat16()).float() - wanted).abs().mean() < 0.03 * wanted.abs().mean()
+
+
+@torch.inference_mode()
+def test_all_of_it_together_in_phases(network):
+    network, x = network.double(), images(2, 3, 64, 96).double()
+    quick = copy.deepcopy(network)
+    quick.dilate_in_phases()
+    gate_weights(quick)
+    for gate in (bottleneck.gate for bottleneck in kinds(quick, GatedBottleneck)):
+        gate.float()
+    wanted = network(x)
+    assert (quick(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert not [part for part in kinds(quick, nn.Conv2d) if part.dilation != (1, 1)]
+    assert quick(images(1, 3, 40, 50).double()).shape == (1, 2, 40, 50)
