@@ -70,6 +70,14 @@ def test_the_bias_of_a_joined_sum_is_rounded_only_if_that_takes_nothing(network,
     assert (half(x.bfloat16()).float() - wanted).abs().mean() < 0.03 * wanted.abs().mean()
 
 
+def test_gates_stay_in_single_precision(network):
+    gate_weights(network)
+    half = to_bfloat16(network)
+    for bottleneck in kinds(half, GatedBottleneck):
+        assert {parameter.dtype for parameter in bottleneck.gate.parameters()} == {torch.float32}
+        assert bottleneck.weight.dtype == torch.bfloat16
+
+
 @torch.inference_mode()
 def test_all_of_it_together_in_phases(network):
     network, x = network.double(), images(2, 3, 64, 96).double()

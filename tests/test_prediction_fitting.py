@@ -7,7 +7,7 @@ from torch import nn
 from buildseg.contract import Contract
 from buildseg.networks import NETWORKS
 from buildseg.prediction.fitting import fitted_to_bfloat16
-from buildseg.prediction.folding import fold_batch_norm, smallest_image
+from buildseg.prediction.folding import fold_batch_norm, normalised, smallest_image
 from buildseg.prediction.half_precision import WEIGHED, precise_modules
 from buildseg.prediction.stem import PreciseStem, find_stems, spread
 from network_rules import built, images
@@ -46,6 +46,20 @@ def test_what_is_rounded_later_is_there_already(network):
     assert max(map(off_the_grid, before)) > 0.4
     assert max(map(off_the_grid, after)) < 0.01
     assert all((one - other).abs().max() <= 2**-7 * one.abs().max() for one, other in zip(before, after, strict=True))
+
+
+def test_biases_are_numbers_of_bfloat16_once_folded(network):
+    fitted = fitted_to_bfloat16(network, CONTRACT)
+    precise = precise_modules(fitted)
+    names = {module: name for name, module in fitted.named_modules()}
+    folded = fold_batch_norm(fitted, smallest_image(fitted))
+    biases = [
+        folded.get_submodule(names[convolution]).bias.detach()
+        for convolution, _ in normalised(fitted, smallest_image(fitted))
+        if convolution not in precise
+    ]
+    assert len(biases) > 5
+    assert all((bias - bias.bfloat16()).abs().max() <= 2**-14 * bias.abs().max() for bias in biases)
 
 
 def test_it_answers_as_before(network):

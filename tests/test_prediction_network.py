@@ -22,12 +22,13 @@ from bright_model import bright_model
 from buildseg import devices
 from buildseg.devices import fast_half_precision, resolve_precision
 from buildseg.footprints import VectorizeOptions
-from buildseg.model_file import load_model
+from buildseg.model_file import Model, load_model
 from buildseg.networks import NETWORKS
 from buildseg.networks.layers import resized, resized_logits
 from buildseg.networks.output import building_probability
 from buildseg.prediction.folding import OneDnnConvolution, fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import precise_encoder, round_with_feedback, to_bfloat16
+from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.network import ORIENTATIONS, Arithmetic, Ensemble, TorchNetwork, View, views
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
@@ -489,6 +490,15 @@ class TestPrecision:
     def test_a_processor_is_asked_what_it_can(self, monkeypatch, capabilities, fast):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
         assert fast_half_precision(CPU) == fast
+
+
+@pytest.mark.parametrize(("name", "windows_at_once"), [("lraspp", 6), ("bisenetv2", 2)])
+def test_light_networks_take_more_windows_at_once(name, windows_at_once):
+    model = Model(built(name, **CHEAP[name]).eval(), load_model().card)
+    machine = Machine("cpu", "fp32")
+    assert LocalPredictor([model], PredictOptions(machine=machine)).pace.batch_size == windows_at_once
+    assert LocalPredictor([model, load_model()], PredictOptions(machine=machine)).pace.batch_size == 2
+    assert LocalPredictor([model], PredictOptions(machine=replace(machine, batch_size=3))).pace.batch_size == 3
 
 
 class TestQuickening:
