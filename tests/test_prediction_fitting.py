@@ -6,8 +6,9 @@ from torch import nn
 
 from buildseg.contract import Contract
 from buildseg.networks import NETWORKS
+from buildseg.networks.base import smallest_image
 from buildseg.prediction.fitting import fitted_to_bfloat16
-from buildseg.prediction.folding import fold_batch_norm, normalised, smallest_image
+from buildseg.prediction.folding import fold_batch_norm, normalised
 from buildseg.prediction.half_precision import WEIGHED, precise_modules
 from buildseg.prediction.stem import PreciseStem, find_stems, spread
 from network_rules import built, images

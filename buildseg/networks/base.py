@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -78,3 +79,9 @@ class SegmentationNetwork(nn.Module, ABC):
             return logits
         cropped = (AuxiliaryLogits(a.logits[..., :height, :width], a.weight) for a in output.auxiliary)
         return NetworkOutput(logits, tuple(cropped), output.embedding)
+
+
+def smallest_image(network: SegmentationNetwork) -> Tensor:
+    """Give something to run a network on, (1, bands, H, W), to see how it is made up."""
+    side = 2 * network.stride
+    return torch.zeros(1, network.architecture.in_channels, side, side)

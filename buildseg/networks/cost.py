@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from buildseg.networks import SegmentationNetwork
+from buildseg.networks.base import smallest_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ def flops_per_pixel(network: SegmentationNetwork) -> float:
     Args:
         network: In evaluation mode.
     """
-    side = 2 * network.stride
+    image = smallest_image(network)
     with FlopCounterMode(display=False) as flops:
-        network(torch.zeros(1, network.architecture.in_channels, side, side))
-    return float(flops.get_total_flops()) / side**2
+        network(image)
+    return float(flops.get_total_flops()) / image[0, 0].numel()
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from buildseg.contract import Contract
 from buildseg.networks import SegmentationNetwork, build_again
-from buildseg.prediction.folding import normalised, smallest_image
+from buildseg.networks.base import smallest_image
+from buildseg.prediction.folding import normalised
 from buildseg.prediction.half_precision import WEIGHED, precise_modules, round_with_feedback
 from buildseg.prediction.stem import find_stems, spread
 

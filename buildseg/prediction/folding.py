@@ -13,15 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.mobilenetv3 import InvertedResidual  # type: ignore[import-untyped]
 
 from buildseg.attention.looking import attention_parts
-from buildseg.networks import SegmentationNetwork
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-
-
-def smallest_image(network: SegmentationNetwork) -> Tensor:
-    """Give something to run a network on, (1, bands, H, W), to see how it is made up."""
-    side = 2 * network.stride
-    return torch.zeros(1, network.architecture.in_channels, side, side)
 
 
 def fold_batch_norm(network: AnyModule, image: Tensor) -> AnyModule:

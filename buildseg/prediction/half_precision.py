@@ -1,9 +1,10 @@
 """Networks in bfloat16 that answer nearly as they do in float32.
 
-A bfloat16 keeps 8 bits of a number, so rounding the weights moves every output by some part of its input's mean. Here
-the error of each weight is carried into the next one of the same output channel (error feedback, as in dithering: Floyd
-and Steinberg 1976), so that the errors of a channel add up to next to nothing. Normalisation, attention and, where
-oneDNN computes them, biases, which cost little, stay in float32, as do some encoders; for the first convolutions see
+A bfloat16 keeps 8 bits of a number, so rounding the weights moves every output by some part of its input's mean. Models
+that are trained here are kept with nothing left to round (see `buildseg.prediction.fitting`). In others the error of a
+weight is carried into the next one of the same output channel (error feedback, as in dithering: Floyd and Steinberg
+1976), so that the errors of a channel add up to next to nothing. Normalisation, attention, and biases that oneDNN adds
+and that rounding would change, cost little and stay in float32, as do some encoders; for the first convolutions see
 `buildseg.prediction.stem`.
 """
 

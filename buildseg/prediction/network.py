@@ -13,10 +13,11 @@ from torch import Tensor
 
 from buildseg.contract import Contract
 from buildseg.model_file import Model
+from buildseg.networks.base import smallest_image
 from buildseg.networks.lraspp import LRASPP
 from buildseg.networks.output import boundary_probability, building_probability
 from buildseg.prediction.bottlenecks import gate_weights
-from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling, smallest_image
+from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import precise_encoder, to_bfloat16
 from buildseg.prediction.stem import find_stems, from_middle, make_stems_precise, middle, spread
 from buildseg.probability import all_of
