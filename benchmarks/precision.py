@@ -46,16 +46,16 @@ def compared(scene: Path, model: Path, precision: str) -> tuple[float, int, floa
         The share of its pixels that are near, the most levels between the two, and the F1 of footprints.
     """
     with tempfile.TemporaryDirectory() as folder:
-        rasters, footprints = {}, {}
-        for name in ("fp32", precision):
-            footprints[name] = Path(folder) / f"{name}.gpkg"
-            raster = Path(folder) / f"{name}.tif"
-            options = PredictOptions(machine=Machine(precision=name))
-            predict(scene, Outputs(footprints[name], raster), load_model(model), options)
-            rasters[name] = levels(raster)
-        truth = read_labels(footprints["fp32"], may_be_empty=True)
-        scores = evaluate(Prediction(footprints[precision]), truth, Where(), EvaluateOptions()).scores.values
-    apart = np.abs(rasters["fp32"] - rasters[precision])
+        rasters, footprints = [], []
+        for kind in ("fp32", precision):
+            target = Path(folder) / f"{len(rasters)}.gpkg"
+            options = PredictOptions(machine=Machine(precision=kind))
+            predict(scene, Outputs(target, target.with_suffix(".tif")), load_model(model), options)
+            rasters.append(levels(target.with_suffix(".tif")))
+            footprints.append(target)
+        truth = read_labels(footprints[0], may_be_empty=True)
+        scores = evaluate(Prediction(footprints[1]), truth, Where(), EvaluateOptions()).scores.values
+    apart = np.abs(rasters[0] - rasters[1])
     return float((apart <= NEAR).mean()), int(apart.max()), float(scores["object_f1"] or 0)
 
 

@@ -50,8 +50,13 @@ def evaluate(
         str | None, typer.Option(help="Which polygons of the truth are buildings, as in SQL: \"class = 'house'\".")
     ] = None,
     confidence: Annotated[
-        str, typer.Option(metavar="NAME", help="Attribute of the prediction: how sure each footprint is; or none.")
-    ] = "confidence",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Attribute of the prediction: how sure each footprint is; or none.",
+            show_default="confidence, where there is one",
+        ),
+    ] = None,
     threshold: Threshold = 0.5,
     min_area: MinArea = 5.0,
     boundary: Annotated[float, typer.Option(metavar="METRES", help="How near the outline boundary IoU looks.")] = 1.0,
@@ -125,12 +130,20 @@ def evaluate(
     if tiles:
         from buildseg.evaluation.model_run import evaluate_model
 
-        given = {"PREDICTION": prediction, "--truth": truth, "--image": image, "--aoi": aoi, "--errors": errors}
+        given: dict[str, object] = {
+            "PREDICTION": prediction,
+            "--truth": truth,
+            "--image": image,
+            "--aoi": aoi,
+            "--errors": errors,
+            "--confidence": confidence,
+        }
         if doubled := [name for name, value in given.items() if value is not None]:
             raise OptionError(f"--tiles scores a model on chips; leave out {', '.join(doubled)}")
         evaluation = evaluate_model(model, tiles, options, device=device, track=show_progress)
     else:
         from buildseg.area_of_interest import AreaOfInterest
+        from buildseg.evaluation.reading import CONFIDENCE
         from buildseg.evaluation.run import Prediction, Where
         from buildseg.evaluation.run import evaluate as evaluate_prediction
         from buildseg.labels import read_labels
@@ -141,7 +154,9 @@ def evaluate(
             raise OptionError("--model needs --tiles; to score it on a scene, predict the scene first")
         labels = read_labels(truth, truth_layer, where, may_be_empty=where is None)
         ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
-        what = Prediction(prediction, layer, None if confidence == "none" else confidence)
+        what = Prediction(prediction, layer, None if confidence == "none" else confidence or CONFIDENCE)
+        if what.is_raster and confidence:
+            raise OptionError("--confidence names an attribute of footprints; leave it out for a probability raster")
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)
     outputs.write(evaluation)
     _show(evaluation)

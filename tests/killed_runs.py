@@ -24,7 +24,7 @@ from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.run import Outputs, predict
 from tiling.errors import OutputError
 
-OPTIONS = PredictOptions(block=64, machine=Machine("cpu", "fp32"))
+OPTIONS = PredictOptions(block=64, machine=Machine("cpu", "fp32", batch_size=2))
 POLYGONS = VectorizeOptions()
 
 

@@ -99,6 +99,13 @@ def test_what_cannot_be_measured_holds_no_limit(buildseg, tmp_path):
     [
         (("evaluate", "found.gpkg"), 2, "give PREDICTION and --truth"),
         ((*SIDES, "--tiles", "tiles"), 2, "leave out PREDICTION, --truth"),
+        (("evaluate", "--tiles", "tiles", "--confidence", "sure"), 2, "leave out --confidence"),
+        (
+            ("evaluate", "p.tif", "--truth", "truth.gpkg", "--confidence", "sure"),
+            2,
+            "leave it out for a probability raster",
+        ),
+        ((*SIDES, "--confidence", "shure"), 2, "has no attribute 'shure'"),
         ((*SIDES, "--model", "m.safetensors"), 2, "--model needs --tiles"),
         ((*SIDES, "--errors", "errors.shp"), 2, "call it errors.gpkg"),
         ((*SIDES, "--boundary", "-1"), 2, "--boundary -1 is no length"),

@@ -194,7 +194,7 @@ def test_confidences_are_checked(tmp_path):
     found = write(tmp_path / "found.gpkg", HOUSES, confidence=[90.0] * 40, sure=[0.9] * 40)
     with pytest.raises(LabelError, match="confidence holds values that are no confidence from 0 to 1"):
         run(found, truth)
-    with pytest.raises(LabelError, match="has no attribute shure; check --confidence, or do without"):
+    with pytest.raises(OptionError, match=r"--confidence: .* has no attribute 'shure'; check the name, or give none"):
         evaluate(Prediction(found, confidence="shure"), read_labels(truth), Where(), EvaluateOptions())
     without = evaluate(Prediction(found, confidence=None), read_labels(truth), Where(), EvaluateOptions())
     assert without.scores.values["ap50"] is None

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from buildseg.labels import read_labels
-from tiling.errors import LabelError
+from tiling.errors import LabelError, OptionError
 
 CONFIDENCE = "confidence"
 """What most files call it, ours among them; those that do not have it are compared without."""
@@ -27,8 +27,8 @@ def read_footprints(
         Polygons, and their ``confidence`` where the file knows it or holds none.
 
     Raises:
-        LabelError: The file cannot be read, has no CRS or holds no polygons, or the confidences are none,
-            or are not there under a name that is not the usual one.
+        LabelError: The file cannot be read, has no CRS or holds no polygons, or the confidences are none.
+        OptionError: There is no attribute of a name that is not the usual one.
     """
     frame = read_labels(path, layer, keep=[confidence] if confidence else [], may_be_empty=True).frame
     if frame.empty:
@@ -36,7 +36,9 @@ def read_footprints(
     if confidence is None or (confidence == CONFIDENCE and confidence not in frame):
         return frame
     if confidence not in frame:
-        raise LabelError(f"{path} has no attribute {confidence}; check --confidence, or do without: --confidence none")
+        raise OptionError(
+            f"--confidence: {path} has no attribute {confidence!r}; check the name, or give none for none"
+        )
     known = pd.to_numeric(frame[confidence], errors="coerce").to_numpy(np.float64)
     if not ((known >= 0) & (known <= 1)).all():
         raise LabelError(
