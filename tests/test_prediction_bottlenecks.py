@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.mobilenetv3 import InvertedResidual
+from torchvision.ops.misc import SqueezeExcitation
 
 from buildseg.networks import build_network
 from buildseg.prediction.bottlenecks import GatedBottleneck, gate_weights
@@ -90,3 +91,30 @@ def test_all_of_it_together_in_phases(network):
     assert (quick(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
     assert not [part for part in kinds(quick, nn.Conv2d) if part.dilation != (1, 1)]
     assert quick(images(1, 3, 40, 50).double()).shape == (1, 2, 40, 50)
+
+
+class Bottleneck(nn.Module):
+    """What a gated bottleneck is made from, with layers before the gate that pass on what they are given."""
+
+    def __init__(self, channels):
+        super().__init__()
+        project = nn.Sequential(nn.Conv2d(channels, 8, 1))
+        self.block = nn.Sequential(
+            nn.Identity(), SqueezeExcitation(channels, 8, scale_activation=nn.Hardsigmoid), project
+        )
+        self.use_res_connect = False
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("channels", "precise"), [(16, True), (96, True), (104, False)])
+def test_of_few_channels_the_gated_weights_are_of_twice_the_precision(channels, precise):
+    torch.manual_seed(0)
+    gated = to_bfloat16(GatedBottleneck(Bottleneck(channels)))
+    x = (1 + torch.rand(1, channels, 4, 4)).bfloat16().contiguous(memory_format=torch.channels_last)
+    gate = gated.gate(x)
+    # Sums that nearly vanish, so that what is rounded off the weights shows beside the rounding of the sum itself.
+    gated.weight.data[:] = torch.randn(8, channels).bfloat16()
+    gated.weight.data -= (gated.weight.data.float() * gate).mean(1, keepdim=True).bfloat16() / gate.mean().bfloat16()
+    exact = torch.einsum("nchw,oc->nohw", x.double(), gated.weight.double() * gate.double())
+    error = (gated(x).double() - exact).abs() - 2**-7 * exact.abs()
+    assert (error.max() < 2e-3) == precise

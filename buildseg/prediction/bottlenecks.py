@@ -10,6 +10,9 @@ from torchvision.ops.misc import SqueezeExcitation  # type: ignore[import-untype
 
 from buildseg.networks.lraspp import LRASPP
 
+# Where so few channels are summed up, what is rounded does not average out: weights are then of twice the precision.
+_FEW = 96
+
 
 class Gate(nn.Module):
     """What squeeze and excitation multiplies channels by.
@@ -49,12 +52,17 @@ class GatedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (N, C, H, W) to (N, C', H', W'), less the bias."""
         wide = self.before(x)
-        weight = (self.weight * self.gate(wide).to(wide.dtype)[:, None]).transpose(1, 2)
+        count, channels, rows, cols = wide.shape
+        gate, precise = self.gate(wide)[:, None], channels <= _FEW
+        exact = self.weight.float() * gate if precise else self.weight * gate.to(wide.dtype)
+        weight = exact.to(wide.dtype)
         if self.adds_input:
-            flat = torch.baddbmm(_positions(x), _positions(wide), weight)
+            flat = torch.baddbmm(_positions(x), _positions(wide), weight.transpose(1, 2))
         else:
-            flat = torch.bmm(_positions(wide), weight)
-        count, _, rows, cols = wide.shape
+            flat = torch.bmm(_positions(wide), weight.transpose(1, 2))
+        if precise and wide.dtype == torch.bfloat16:
+            rest = (exact - weight.float()).bfloat16()
+            flat = torch.baddbmm(flat, _positions(wide), rest.transpose(1, 2))
         return flat.view(count, rows, cols, -1).permute(0, 3, 1, 2)
 
 
