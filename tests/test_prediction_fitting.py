@@ -1,5 +1,7 @@
 """Weights that bfloat16 holds as they are."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,11 @@ def network(request):
     return with_statistics(built(request.param, **CHEAP[request.param]))
 
 
+@pytest.fixture(scope="module")
+def fitted(network):
+    return fitted_to_bfloat16(network, CONTRACT)
+
+
 def off_the_grid(values):
     """How far numbers are from those of bfloat16, of what those are apart: half at most."""
     return ((values - values.bfloat16()).abs() / (2.0**-8 * values.abs()).clamp_min(1e-30)).max()
@@ -38,10 +45,7 @@ def folded_weights(network):
     ]
 
 
-def test_what_is_rounded_later_is_there_already(network):
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    fitted = fitted_to_bfloat16(network, CONTRACT)
-    assert same_weights(network, state)
+def test_what_is_rounded_later_is_there_already(network, fitted):
     before, after = folded_weights(network), folded_weights(fitted)
     assert len(before) == len(after) > 0
     assert max(map(off_the_grid, before)) > 0.4
@@ -49,8 +53,7 @@ def test_what_is_rounded_later_is_there_already(network):
     assert all((one - other).abs().max() <= 2**-7 * one.abs().max() for one, other in zip(before, after, strict=True))
 
 
-def test_biases_are_numbers_of_bfloat16_once_folded(network):
-    fitted = fitted_to_bfloat16(network, CONTRACT)
+def test_biases_are_numbers_of_bfloat16_once_folded(fitted):
     precise = precise_modules(fitted)
     names = {module: name for name, module in fitted.named_modules()}
     folded = fold_batch_norm(fitted, smallest_image(fitted))
@@ -63,27 +66,32 @@ def test_biases_are_numbers_of_bfloat16_once_folded(network):
     assert all((bias - bias.bfloat16()).abs().max() <= 2**-14 * bias.abs().max() for bias in biases)
 
 
-def test_it_answers_as_before(network):
-    fitted = fitted_to_bfloat16(network, CONTRACT)
+def test_what_is_fitted_is_left_as_it_was():
+    network = with_statistics(built("bisenetv2"))
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    fitted_to_bfloat16(network, CONTRACT)
+    assert same_weights(network, state)
+
+
+def test_it_answers_as_before(network, fitted):
     x = images(1, 3, 64, 96)
     with torch.inference_mode():
         wanted, answer = network(x), fitted(x)
     assert (answer - wanted).abs().mean() < 0.02 * wanted.abs().mean() + 0.01
 
 
-def test_fitted_again_it_stays(network):
-    once = fitted_to_bfloat16(network, CONTRACT)
-    twice = fitted_to_bfloat16(once, CONTRACT)
-    for name, value in twice.state_dict().items():
-        torch.testing.assert_close(value, once.state_dict()[name], rtol=1e-4, atol=1e-5)
+def test_fitted_again_it_stays(fitted):
+    twice, once = fitted_to_bfloat16(fitted, CONTRACT).state_dict(), fitted.state_dict()
+    for name, value in twice.items():
+        torch.testing.assert_close(value, once[name], rtol=1e-4, atol=1e-5)
 
 
-def test_kept_as_float16_they_are_still_next_to_those_of_bfloat16(network):
-    fitted = fitted_to_bfloat16(network, CONTRACT)
-    for parameter in fitted.parameters():
+def test_kept_as_float16_they_are_still_next_to_those_of_bfloat16(fitted):
+    kept = copy.deepcopy(fitted)
+    for parameter in kept.parameters():
         if parameter.dim() > 1:
             parameter.data = parameter.data.half().float()
-    apart = [(weight - weight.bfloat16()).abs().max() / weight.abs().max() for weight in folded_weights(fitted)]
+    apart = [(weight - weight.bfloat16()).abs().max() / weight.abs().max() for weight in folded_weights(kept)]
     assert max(apart) < 2**-11
 
 
