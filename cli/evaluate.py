@@ -152,11 +152,11 @@ def evaluate(
             raise OptionError("give PREDICTION and --truth, or --tiles with a model to score")
         if model:
             raise OptionError("--model needs --tiles; to score it on a scene, predict the scene first")
-        labels = read_labels(truth, truth_layer, where, may_be_empty=where is None)
-        ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
         what = Prediction(prediction, layer, None if confidence == "none" else confidence or CONFIDENCE)
         if what.is_raster and confidence:
             raise OptionError("--confidence names an attribute of footprints; leave it out for a probability raster")
+        labels = read_labels(truth, truth_layer, where, may_be_empty=where is None)
+        ground = Where(image, AreaOfInterest.read(aoi) if aoi else None)
         evaluation = evaluate_prediction(what, labels, ground, options, track=show_progress)
     outputs.write(evaluation)
     _show(evaluation)

@@ -8,6 +8,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from filelock import FileLock
 from geopandas.testing import assert_geodataframe_equal
 from rasterio.crs import CRS
 
@@ -130,6 +131,15 @@ class TestFolder:
         assert list(said.values()) == ["left as it was before this run"]
         assert not (tmp_path / "found.geojson.parts").exists()
         assert (tmp_path / "found.geojson").read_bytes() == found
+
+    def test_resume_leaves_alone_what_another_process_makes(self, predictor, halves, tmp_path):
+        destination = Destination(tmp_path / "found.geojson")
+        run(predictor, halves[:1], destination)
+        folder = tmp_path / "found.geojson.parts"
+        folder.mkdir()
+        with FileLock(folder / "lock"), pytest.raises(OutputError, match="in use by another buildseg"):
+            run(predictor, halves[:1], replace(destination, resume=True))
+        assert [path.name for path in folder.iterdir()] == ["lock"]
 
     def test_resume_mixes_no_options(self, predictor, halves, tmp_path):
         destination = Destination(tmp_path / "found")

@@ -42,10 +42,8 @@ def fitted_to_bfloat16(network: SegmentationNetwork, contract: Contract) -> Segm
             gain = torch.ones(len(module.weight)) if norm is None else _gain(norm)
             _fit_weight(module.weight, gain, spread(contract) if name in stems else torch.ones(1))
             if norm is not None:
-                shift = (
-                    norm.bias
-                    + ((module.bias if module.bias is not None else 0) - norm.get_buffer("running_mean")) * gain
-                )
+                own = 0 if module.bias is None else module.bias
+                shift = norm.bias + (own - norm.get_buffer("running_mean")) * gain
                 norm.bias.add_(shift.bfloat16() - shift)
             elif module.bias is not None:
                 module.bias.copy_(module.bias.bfloat16())

@@ -108,7 +108,7 @@ def hand_to_onednn(network: nn.Module, image: Tensor) -> None:
     """Hand convolutions to oneDNN, in place, joined with the activations after them; that saves a third of the time.
 
     Args:
-        network: In evaluation mode, to be run on a CPU.
+        network: In evaluation mode, its batch normalisations folded, to be run on a CPU.
         image: As for `fold_batch_norm`.
     """
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):

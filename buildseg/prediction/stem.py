@@ -80,12 +80,12 @@ def spread(contract: Contract) -> Tensor:
     return torch.tensor(contract.std).clamp_min(1e-6)[:, None, None]
 
 
-def from_middle(pixels: Tensor, middle: Tensor) -> Tensor:
+def from_middle(pixels: Tensor, centre: Tensor) -> Tensor:
     """Give pixels as `PreciseStem` scales them itself, in channels-last memory.
 
     Args:
         pixels: uint8, (N, bands, H, W).
-        middle: From `middle`, of the contract that the stem was made for.
+        centre: From `middle`, of the contract that the stem was made for.
 
     Returns:
         bfloat16, same shape.
@@ -93,7 +93,7 @@ def from_middle(pixels: Tensor, middle: Tensor) -> Tensor:
     count, bands, rows, cols = pixels.shape
     whole = np.empty((count, rows, cols, bands), np.int16)
     planes = pixels.cpu().numpy()
-    for band, value in enumerate(middle.flatten().tolist()):  # PyTorch takes two to four times as long for any of it
+    for band, value in enumerate(centre.flatten().tolist()):  # PyTorch takes two to four times as long for any of it
         np.subtract(planes[:, band], np.int16(value), out=whole[..., band])
     return torch.from_numpy(whole).to(pixels.device, torch.bfloat16).permute(0, 3, 1, 2)
 

@@ -40,7 +40,6 @@ class SegmentationModule(lightning.LightningModule):
         contract: Of the pixels that it is given, where it is to be kept: it is then scored as `fitted_to_bfloat16`.
 
     Attributes:
-        scored: The network as the last validation has seen it.
         chip_ious: IoU of building in each batch of the last validation, whichever process saw it; NaN where there is
             none and none was found.
     """
@@ -58,7 +57,8 @@ class SegmentationModule(lightning.LightningModule):
         self.boundary_score = BinaryF1Score(ignore_index=IGNORE, validate_args=False)
 
     @property
-    def scored(self) -> SegmentationNetwork:  # noqa: D102 - an attribute
+    def scored(self) -> SegmentationNetwork:
+        """The network as the last validation has seen it."""
         return self._scored[0]
 
     def on_train_epoch_start(self) -> None:
