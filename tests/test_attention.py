@@ -150,7 +150,7 @@ def forget_freed_memory() -> None:
     """Undo `keep_freed_memory`, which a prediction earlier in this process may have called: see mallopt(3)."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        for option in (-1, -3):  # what is trimmed from the heap, and what is mapped beside it
+        for option in (-1, -2, -3):  # what is trimmed from the heap, what is left of it, and what is mapped beside it
             libc.mallopt(option, 128 * 1024)
         libc.malloc_trim(0)
 
