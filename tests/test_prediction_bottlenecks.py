@@ -9,7 +9,7 @@ from torchvision.models.mobilenetv3 import InvertedResidual
 from torchvision.ops.misc import SqueezeExcitation
 
 from buildseg.networks import build_network
-from buildseg.prediction.bottlenecks import GatedBottleneck, gate_weights
+from buildseg.prediction.bottlenecks import GatedBottleneck, InPairs, gate_weights, pair_images
 from buildseg.prediction.folding import JoinedResidual, fold_batch_norm, hand_to_onednn
 from buildseg.prediction.half_precision import to_bfloat16
 from network_rules import images
@@ -91,6 +91,21 @@ def test_all_of_it_together_in_phases(network):
     assert (quick(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
     assert not [part for part in kinds(quick, nn.Conv2d) if part.dilation != (1, 1)]
     assert quick(images(1, 3, 40, 50).double()).shape == (1, 2, 40, 50)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_layers_of_large_images_are_shown_two_at_a_time(network, count):
+    network, x = network.double(), images(count, 3, 64, 96).double()
+    wanted = network(x)
+    pair_images(network)
+    (pairs,) = kinds(network, InPairs)
+    shown = []
+    for layer in pairs.layers:
+        layer.register_forward_hook(lambda _, inputs, output: shown.append((len(output), 64 // output.shape[2])))
+    assert (network(x) - wanted).abs().max() < 1e-12 * wanted.abs().max()
+    assert max(count for count, _ in shown) == min(count, 2)
+    assert max(stride for _, stride in shown) == 4
 
 
 class Bottleneck(nn.Module):

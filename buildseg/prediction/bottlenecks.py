@@ -66,6 +66,30 @@ class GatedBottleneck(nn.Module):
         return flat.view(count, rows, cols, -1).permute(0, 3, 1, 2)
 
 
+class InPairs(nn.Module):
+    """Shows layers two images at a time: what they hold of more outgrows a CPU's cache.
+
+    Args:
+        layers: They treat each image by itself.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (N, C, H, W) to (N, C', H', W')."""
+        return torch.cat([self.layers(pair) for pair in torch.split(x, 2)])
+
+
+def pair_images(network: LRASPP) -> None:
+    """Show two images at a time to the layers of the encoder before its low features, whose images are large."""
+    features, low = network.encoder.features, network.encoder.low
+    features[0] = InPairs(features[:low])
+    for index in range(1, low):
+        features[index] = nn.Identity()
+
+
 def gate_weights(network: LRASPP) -> None:
     """Let the gates of the encoder multiply weights, in place.
 

@@ -47,7 +47,7 @@ def normalised(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.Ba
 class OneDnnConvolution(nn.Module):
     """A convolution as oneDNN has it for CPUs: with its activation in the same pass, and a bias of any precision.
 
-    Weights are kept in the order that suits the images of the last call, in which most are of one size.
+    Weights are kept in the order that suits images of the size of those of the last call, as most are of one size.
 
     Args:
         convolution: Padded with zeros, or not at all.
@@ -89,10 +89,10 @@ class OneDnnConvolution(nn.Module):
 
     def _weight_for(self, x: Tensor) -> Tensor:
         ordered = self._ordered  # which another thread may change
-        if ordered is None or ordered[0] != x.shape:
+        if ordered is None or ordered[0] != x.shape[1:]:
             place, size = self._arguments[:4], list(x.shape)
             weight = torch.ops.mkldnn._reorder_convolution_weight(self.convolution.weight.data, *place, size)
-            self._ordered = ordered = x.shape, weight
+            self._ordered = ordered = x.shape[1:], weight
         return ordered[1]
 
 

@@ -16,7 +16,7 @@ from buildseg.model_file import Model
 from buildseg.networks.base import smallest_image
 from buildseg.networks.lraspp import LRASPP
 from buildseg.networks.output import boundary_probability, building_probability
-from buildseg.prediction.bottlenecks import gate_weights
+from buildseg.prediction.bottlenecks import gate_weights, pair_images
 from buildseg.prediction.folding import fold_batch_norm, hand_to_onednn, quicken_pooling
 from buildseg.prediction.half_precision import precise_encoder, to_bfloat16
 from buildseg.prediction.stem import find_stems, from_middle, make_stems_precise, middle, spread
@@ -145,7 +145,8 @@ class TorchNetwork:
         rounded = arithmetic.precision == "bf16" and device.type != "cuda"
         precise = precise_encoder(network) is not None
         stems = find_stems(network, smallest) if rounded and not precise else []
-        if device.type == "cpu" and not arithmetic.compiled:
+        for_onednn = device.type == "cpu" and not arithmetic.compiled
+        if for_onednn:
             if isinstance(network, LRASPP):
                 gate_weights(network)
             hand_to_onednn(network, smallest)
@@ -157,6 +158,8 @@ class TorchNetwork:
             self._dtype = torch.float32 if stems or precise else torch.bfloat16
             self._has_precise_stems = bool(stems)
             self._takes_raw = bool(stems) and all(view.scale == 1 for view in arithmetic.shown)
+        if for_onednn and isinstance(network, LRASPP):
+            pair_images(network)
         self._network: Callable[[Tensor], Tensor] = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if arithmetic.compiled:
             self._network = torch.compile(self._network)
