@@ -29,14 +29,14 @@ def cut_blocks(height: int, width: int, size: int) -> list[Block]:
         height: The scene's rows.
         width: The scene's columns.
         size: Rows and columns from one shared line to the next. The first shared line is the last of the scene's
-            first ``size``, so that no block of them waits for a line of the next.
+            first ``size``, so that no block of them waits for a line of the next; the last block may have one more.
 
     Returns:
         The blocks, row by row; row -1 is the line above the scene, column -1 the line left of it.
     """
 
     def spans(length: int) -> list[tuple[int, int]]:
-        return [(first, last - first + 1) for first, last in pairwise((-1, *range(size - 1, length, size), length))]
+        return [(first, last - first + 1) for first, last in pairwise((-1, *range(size - 1, length - 1, size), length))]
 
     return [Block(row, col, rows, cols) for row, rows in spans(height) for col, cols in spans(width)]
 

@@ -78,13 +78,16 @@ class Job:
         return probability_profile(shape, scene.crs, scene.transform, tags, boundary=boundary)
 
     def looks(self) -> str:
-        """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at."""
+        """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at.
+
+        Each lies in one tile of the file, as tiles are: whole ones have to be read.
+        """
         height, width = self.scene.height, self.scene.width
         rows, cols = min(height, _LOOK_SIDE), min(width, _LOOK_SIDE)
         places = [
-            (int(row), int(col))
-            for row in np.linspace(0, height - rows, _LOOKS)
-            for col in np.linspace(0, width - cols, _LOOKS)
+            (row, col)
+            for row in np.linspace(0, height - rows, _LOOKS, dtype=int) // _LOOK_SIDE * _LOOK_SIDE
+            for col in np.linspace(0, width - cols, _LOOKS, dtype=int) // _LOOK_SIDE * _LOOK_SIDE
         ]
         return _digest(*(array for place in places for array in self.scene.read_region(*place, rows, cols)))
 
