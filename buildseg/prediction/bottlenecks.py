@@ -62,7 +62,7 @@ class GatedBottleneck(nn.Module):
             flat = torch.bmm(_positions(wide), weight.transpose(1, 2))
         if precise and wide.dtype == torch.bfloat16:
             rest = (exact - weight.float()).bfloat16()
-            flat = torch.baddbmm(flat, _positions(wide), rest.transpose(1, 2))
+            flat.baddbmm_(_positions(wide), rest.transpose(1, 2))
         return flat.view(count, rows, cols, -1).permute(0, 3, 1, 2)
 
 

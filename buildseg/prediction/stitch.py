@@ -91,21 +91,22 @@ class Stitcher:
         finished = row - self._first
         if finished == 0:
             return None
-        values, self._values = _shift(self._values, finished)
-        valid, self._valid = _shift(self._valid, finished)
-        strip = Strip(self._first, values, valid)
+        strip = Strip(self._first, _taken(self._values, finished), _taken(self._valid, finished))
         self._first = row
         return strip
 
 
-def _shift(buffer: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Take the first rows out of a buffer; give them, and a buffer of the same size with the others on top."""
-    moved = torch.zeros_like(buffer)
+def _taken(buffer: Tensor, rows: int) -> Tensor:
+    """Take the first rows out of a buffer: the others move up, zeros come behind them."""
     *channels, height, width = buffer.shape
     if rows > height:
-        return torch.cat([buffer, buffer.new_zeros((*channels, rows - height, width))], dim=-2), moved
-    moved[..., : height - rows, :] = buffer[..., rows:, :]
-    return buffer[..., :rows, :], moved
+        taken = torch.cat([buffer, buffer.new_zeros((*channels, rows - height, width))], dim=-2)
+    else:
+        taken = buffer[..., :rows, :].clone()
+    kept = max(0, height - rows)
+    buffer[..., :kept, :] = buffer[..., rows:, :].clone()
+    buffer[..., kept:, :] = 0
+    return taken
 
 
 class _DeviceWeights:
