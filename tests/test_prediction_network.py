@@ -492,12 +492,12 @@ class TestPrecision:
         assert fast_half_precision(CPU) == fast
 
 
-@pytest.mark.parametrize(("name", "windows_at_once"), [("lraspp", 6), ("bisenetv2", 2)])
+@pytest.mark.parametrize(("name", "windows_at_once"), [("lraspp", 6), ("bisenetv2", 1)])
 def test_light_networks_take_more_windows_at_once(name, windows_at_once):
     model = Model(built(name, **CHEAP[name]).eval(), load_model().card)
     machine = Machine("cpu", "fp32")
     assert LocalPredictor([model], PredictOptions(machine=machine)).pace.batch_size == windows_at_once
-    assert LocalPredictor([model, load_model()], PredictOptions(machine=machine)).pace.batch_size == 2
+    assert LocalPredictor([model, load_model()], PredictOptions(machine=machine)).pace.batch_size == 1
     assert LocalPredictor([model], PredictOptions(machine=replace(machine, batch_size=3))).pace.batch_size == 3
 
 

@@ -14,7 +14,7 @@ from buildseg.prediction.options import PredictOptions
 from buildseg.scene_sources import SceneSource
 from tiling import Block, Window
 
-_PROBED_BATCHES = 3
+_PROBED_BATCHES, _PROBED_WINDOWS = 3, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ def estimate(predictor: LocalPredictor, job: Job) -> Estimate:
 
 
 def _probe(predictor: LocalPredictor, job: Job) -> Block:
-    """A block in the scene's middle, or in that of the area, with a few batches of windows for every stream."""
+    """A block in the scene's middle, or in that of the area: a dozen windows, a few batches for every stream."""
     scene, size = job.scene, job.grid.size
     row, col = scene.height // 2, scene.width // 2
     if job.area is not None:
         point = job.area.geometry.representative_point()
         row, col = int(point.y), int(point.x)
-    wanted = _PROBED_BATCHES * predictor.pace.batch_size * predictor.pace.streams
+    wanted = max(_PROBED_WINDOWS, _PROBED_BATCHES * predictor.pace.batch_size * predictor.pace.streams)
     cols = min(scene.width, size * wanted)
     return Block(min(row, scene.height - 1), max(0, min(col - cols // 2, scene.width - cols)), 1, cols)
 

@@ -17,9 +17,9 @@ from buildseg.progress import Track, silent
 from tiling import Block
 from tiling.raster import encode_block
 
-_BATCH_SIZE = {"cpu": 2, "cuda": 16, "mps": 8}
-# With more windows at once, what a network has in hand outgrows the cache of a CPU. Only where it does little with each
-# does that cost less than what there is to do for each call, whatever its size: LR-ASPP takes 18,000 operations.
+_BATCH_SIZE = {"cpu": 1, "cuda": 16, "mps": 8}
+# On a CPU, more windows at once take more memory and no less time: what a network has in hand outgrows the cache. Where
+# it does little with each, what there is to do for each call counts for more: LR-ASPP takes 18,000 operations a pixel.
 _LIGHT, _LIGHT_BATCH_SIZE = 20_000, 6
 _MOST_STREAMS = 4
 
