@@ -152,10 +152,6 @@ def predict(
 
     Another: buildseg predict 'scenes/*.tif' --out town.gpkg --aoi town.geojson
     """
-    from buildseg.prediction.allocation import keep_freed_memory
-
-    keep_freed_memory()  # before what is imported next starts threads
-
     from buildseg.area_of_interest import AreaOfInterest
     from buildseg.footprints import ShapeOptions, SplitOptions, VectorizeOptions
     from buildseg.model_file import load_model

@@ -36,16 +36,3 @@ def test_a_thread_that_frees_and_asks_again_gets_the_same_pages(calls, mebibytes
     code = f"{RUN}\n{calls}\nin_thread({mebibytes}, 5)\nprint(pages({mebibytes}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 3 * (mebibytes << 20) // 4096
-
-
-def test_predict_asks_for_it_before_libraries_start_threads():
-    code = (
-        "import sys\n"
-        "from typer.testing import CliRunner\n"
-        "import buildseg.prediction.allocation as allocation\n"
-        "from buildseg.cli.main import app\n"
-        "def keep(): sys.exit(50 + ('torch' in sys.modules or 'pyogrio' in sys.modules))\n"
-        "allocation.keep_freed_memory = keep\n"
-        "sys.exit(CliRunner().invoke(app, ['predict', 'scene.tif']).exit_code)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 50

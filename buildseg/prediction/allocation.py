@@ -14,9 +14,9 @@ def keep_freed_memory() -> None:
     Left alone, it maps every large tensor anew, and the system fills each page with zeros when it is first touched.
     For a U-Net on a CPU that is a third of the time. See mallopt(3).
 
-    Call it before other threads run: those that have run already leave arenas of their own, which are used again,
-    consist of heaps of 64 MiB and map what is larger anew. The padding keeps at least these heaps from going
-    whenever they are empty.
+    Threads that have run before leave arenas of their own, which are used again and consist of heaps of 64 MiB. The
+    padding keeps those heaps, which would go whenever they are empty. One arena for all threads, as there is if none
+    has run before, holds more memory in the long run: what stays lies between what comes and goes.
     """
     if not sys.platform.startswith("linux"):
         return
