@@ -24,6 +24,7 @@ import scenes
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.footprints import ShapeOptions, VectorizeOptions
 from buildseg.prediction.conform import InputOptions
+from buildseg.prediction.job import Request, opened_job
 from buildseg.prediction.options import Machine
 from buildseg.prediction.run import Outputs, predict
 from buildseg.progress import silent
@@ -319,3 +320,19 @@ class TestFullDisk:
         assert there == ({"job.json", "lock", "probability.vrt", "finishing"} if parts else set())
         assert run_for(nursery, scene, folder, 60)[0] == 0
         assert_same_outputs(folder, whole)
+
+
+@pytest.mark.parametrize("side", [100, 200, 300, 700])
+def test_looks_tell_scenes_apart_that_differ_in_a_corner_or_the_middle(tmp_path, side):
+    model = sloped_model()
+
+    def looks(changed=None):
+        pixels = scenes.picture(height=side, width=side)
+        if changed:
+            pixels[(0, *changed)] ^= 1
+        with opened_job(Request(str(scenes.write(tmp_path / "scene.tif", pixels))), [model], OPTIONS) as job:
+            return job.looks()
+
+    last = side - 1
+    places = [None, (0, 0), (0, last), (last, 0), (last, last), (side // 2, side // 2)]
+    assert len({looks(place) for place in places}) == len(places)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _WIDEST_BLOCK = 16_384
 _LEAST_ROWS, _BLOCK_PIXELS = 512, 2**21
-_LOOKS, _LOOK_SIDE = 3, 128
+_LOOK_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,10 @@ class Job:
         return probability_profile(shape, scene.crs, scene.transform, tags, boundary=boundary)
 
     def looks(self) -> str:
-        """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at.
-
-        Each lies in one tile of the file, as tiles are: whole ones have to be read.
-        """
+        """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at."""
         height, width = self.scene.height, self.scene.width
         rows, cols = min(height, _LOOK_SIDE), min(width, _LOOK_SIDE)
-        places = [
-            (row, col)
-            for row in np.linspace(0, height - rows, _LOOKS, dtype=int) // _LOOK_SIDE * _LOOK_SIDE
-            for col in np.linspace(0, width - cols, _LOOKS, dtype=int) // _LOOK_SIDE * _LOOK_SIDE
-        ]
+        places = [(row, col) for row in _look_starts(height) for col in _look_starts(width)]
         return _digest(*(array for place in places for array in self.scene.read_region(*place, rows, cols)))
 
 
@@ -181,6 +174,12 @@ def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, prec
         digest = _digest(repr((model.card.architecture, contract)).encode(), *weights)
         words[f"model {number}"] = f"{model.card.architecture['name']} {digest}"
     return words
+
+
+def _look_starts(length: int) -> list[int]:
+    """Where along a side is looked: at its start, about its middle but within one tile of the file, and at its end."""
+    end = max(0, length - _LOOK_SIDE)
+    return sorted({0, round(end / 2 / _LOOK_SIDE) * _LOOK_SIDE, end})
 
 
 def _files_of(path: str) -> str:
