@@ -100,6 +100,7 @@ def assert_nothing_left(client):
         time.sleep(0.05)
     assert not tasks
     kept = client.run(lambda dask_worker: [name for name in dask_worker.plugins if "buildseg" in name])
+    assert len(kept) == 2
     assert not any(kept.values())
 
 

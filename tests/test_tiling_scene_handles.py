@@ -47,7 +47,7 @@ def test_many_threads_read_what_one_reads(tmp_path, kind):
         def read_all(seed):
             together.wait()
             order = np.random.default_rng(seed).permutation(len(windows))
-            return {int(place): scene.read(windows[place]) for place in order}, scene._dataset()
+            return {int(place): scene.read(windows[place]) for place in order}, scene._handle()
 
         results, handles = zip(*pool.map(read_all, range(workers)), strict=True)
         for result in results:
@@ -90,6 +90,28 @@ def test_a_closed_scene_says_so(tmp_path, from_thread):
     scene.close()
     with ThreadPoolExecutor(1) as pool, pytest.raises(SceneError, match=r"scene.tif has been closed"):
         pool.submit(scene.overview, 9).result() if from_thread else scene.overview(9)
+
+
+def test_a_scene_is_closed_while_it_is_read(tmp_path):
+    """Many times: what goes wrong here ends the process, and only if both meet within a read."""
+    path = scenes.tiled(tmp_path / "scene.tif", scenes.picture(3, 700, 700))
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(40):
+            scene = Scene(path)
+            started = threading.Barrier(3)
+
+            def read(scene=scene, started=started):
+                scene.overview(9)
+                started.wait()
+                while True:
+                    scene.read_region(0, 0, 700, 700)
+
+            readers = [pool.submit(read) for _ in range(2)]
+            started.wait()
+            scene.close()
+            for reader in readers:
+                with pytest.raises(SceneError, match=r"scene.tif has been closed"):
+                    reader.result()
 
 
 def test_the_virtual_file_of_a_nodata_value_goes_with_the_scene(tmp_path):

@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -94,7 +94,7 @@ class Scene:
         self._source = self.path
         self._virtual: MemoryFile | None = None
         self._local = threading.local()
-        self._handles: list[DatasetReader] = []
+        self._handles: list[_Handle] = []
         self._lock = threading.Lock()
         self._closed = False
         with open_raster(self.path) as dataset:
@@ -233,8 +233,7 @@ class Scene:
     def _decode(
         self, source: rasterio.windows.Window, shape: tuple[int, int], resampling: Resampling
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        with self._readable(), reading(self.path):
-            dataset = self._dataset()
+        with self._readable(), self._dataset() as dataset, reading(self.path):
             pixels = dataset.read(self.bands, window=source, out_shape=(len(self.bands), *shape), resampling=resampling)
             valid = np.ones(shape, np.bool_)
             if self._masks:
@@ -248,15 +247,27 @@ class Scene:
             pixels = np.where(finite, pixels, 0)
         return pixels, valid
 
-    def _dataset(self) -> DatasetReader:
+    @contextmanager
+    def _dataset(self) -> Iterator[DatasetReader]:
+        handle = self._handle()
+        with handle.in_use:
+            self._assert_open()
+            yield handle.dataset
+
+    def _handle(self) -> "_Handle":
+        """Give this thread's own; it is opened when first asked for."""
+        self._assert_open()
+        if not hasattr(self._local, "handle"):
+            with opening(self.path):
+                self._local.handle = _Handle(rasterio.open(self._source))
+            with self._lock:
+                self._handles.append(self._local.handle)
+        handle: _Handle = self._local.handle
+        return handle
+
+    def _assert_open(self) -> None:
         if self._closed:
             raise SceneError(f"{self.path} has been closed; open it again")
-        if not hasattr(self._local, "dataset"):
-            with opening(self.path):
-                self._local.dataset = rasterio.open(self._source)
-            with self._lock:
-                self._handles.append(self._local.dataset)
-        return self._local.dataset
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -271,11 +282,12 @@ class Scene:
             ) from error
 
     def close(self) -> None:
-        """Close every thread's handle."""
+        """Close every thread's handle; what is being read is waited for, and what is read later is refused."""
         with self._lock:
             self._closed = True
             for handle in self._handles:
-                handle.close()
+                with handle.in_use:
+                    handle.dataset.close()
             self._handles.clear()
         if self._virtual is not None:
             self._virtual.close()
@@ -287,6 +299,14 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    """A thread's own dataset. GDAL brings the process down where one is closed while it is read."""
+
+    dataset: DatasetReader
+    in_use: threading.Lock = field(default_factory=threading.Lock)
 
 
 def _limit_cache(size: int) -> None:

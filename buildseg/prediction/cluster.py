@@ -1,5 +1,6 @@
 """Predicts blocks on the workers of a Dask cluster."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -181,8 +182,9 @@ class _ReadyModels(WorkerPlugin):
             self._request = request
         return self._job
 
-    def teardown(self, worker: Worker) -> None:
-        self._open.close()
+    async def teardown(self, worker: Worker) -> None:
+        # A read that is under way is waited for, and the worker must answer meanwhile.
+        await asyncio.to_thread(self._open.close)
 
 
 def _plugin(name: str) -> _ReadyModels:
