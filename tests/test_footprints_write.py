@@ -1,10 +1,13 @@
+import datetime
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 
 import geopandas
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pyogrio
 import pyproj
@@ -201,6 +204,38 @@ def test_geojson_follows_rfc_7946(tmp_path, suffix):
         assert outer[0] == outer[-1]
         assert 0 <= outer[0][0] < 0.01 and 47 <= outer[0][1] < 47.01
         assert shapely.is_valid(shapely.Polygon(outer, [inner]))
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".geojsonl"])
+def test_what_json_has_no_words_for(tmp_path, suffix):
+    """Dates, missing values and numbers that are none, as files of others bring them; text of all kinds."""
+    columns = {
+        "id": [1, 2],
+        "built": pandas.to_datetime(["1999-12-31 23:59:58", None]),
+        "seen": [datetime.date(2024, 2, 29), None],
+        "height_m": [np.inf, np.nan],
+        "levels": pandas.array([3, None], dtype="Int64"),
+        "street": ['Straße "7"\n\\', None],
+        "heated": [True, False],
+    }
+    target = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    write_footprints(InMemory(geopandas.GeoDataFrame(columns, geometry=footprints(count=2).geometry)), target)
+    text = target.read_text(encoding="utf-8")
+    features = (
+        json.loads(text)["features"] if suffix == ".geojson" else [json.loads(line) for line in text.splitlines()]
+    )
+    assert [feature["properties"] for feature in features] == [
+        {
+            "id": 1,
+            "built": "1999-12-31T23:59:58",
+            "seen": "2024-02-29",
+            "height_m": None,
+            "levels": 3,
+            "street": 'Straße "7"\n\\',
+            "heated": True,
+        },
+        {"id": 2, "built": None, "seen": None, "height_m": None, "levels": None, "street": None, "heated": False},
+    ]
 
 
 def test_geometries_that_break_when_rounded_are_mended(tmp_path):

@@ -11,7 +11,8 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from buildseg.footprints.formats.arrow import GEOMETRY, ArrowFootprints
-from buildseg.footprints.formats.gdal import is_wgs84, shapefile_names, write_with_gdal
+from buildseg.footprints.formats.gdal import shapefile_names, write_with_gdal
+from buildseg.footprints.formats.geojson import is_wgs84, write_geojson, write_lines
 from buildseg.footprints.formats.parquet import write_parquet
 from buildseg.footprints.formats.provenance import BESIDE, sidecar, write_beside
 from buildseg.footprints.ground import snap
@@ -87,6 +88,10 @@ def write_footprints(
     with _writable(target, arrow), written_whole(target, overwrite=overwrite, beside=beside) as partial:
         if suffix == ".parquet":
             write_parquet(arrow, partial, provenance)
+        elif suffix == ".geojson":
+            write_geojson(arrow, partial, target.stem, provenance)
+        elif suffix == ".geojsonl":
+            write_lines(arrow, partial)
         else:
             write_with_gdal(arrow, partial, target.stem, provenance)
         if suffix in BESIDE:

@@ -1,11 +1,10 @@
 """The formats that GDAL writes, from Arrow batches, so that it holds what its drivers need and no more.
 
-GeoJSON, its lines and Shapefile need nothing. GeoPackage and FlatGeobuf hold some 100 bytes of each footprint for their
-spatial index, and FlatGeobuf keeps all footprints in a file beside the target until they are sorted. PMTiles keeps them
-in a database beside the target until its tiles are cut, which takes minutes for every 100,000.
+Shapefile needs nothing. GeoPackage and FlatGeobuf hold some 100 bytes of each footprint for their spatial index, and
+FlatGeobuf keeps all footprints in a file beside the target until they are sorted. PMTiles keeps them in a database
+beside the target until its tiles are cut, which takes minutes for every 100,000.
 """
 
-import json
 import logging
 import struct
 import warnings
@@ -14,17 +13,13 @@ from pathlib import Path
 
 import pyarrow
 import pyogrio
-import pyproj
 from pyogrio.errors import DataLayerError
 
 from buildseg.footprints.formats import pmtiles
 from buildseg.footprints.formats.arrow import GEOMETRY, ArrowFootprints
-from buildseg.footprints.formats.provenance import MEMBER, in_json
-from buildseg.footprints.measures import WGS84
+from buildseg.footprints.formats.provenance import in_json
 
 DRIVERS = {
-    ".geojson": "GeoJSON",
-    ".geojsonl": "GeoJSONSeq",
     ".gpkg": "GPKG",
     ".fgb": "FlatGeobuf",
     ".shp": "ESRI Shapefile",
@@ -32,7 +27,6 @@ DRIVERS = {
 }
 SHAPEFILE_NAMES = {"edge_width_m": "edge_m", "perimeter_m": "perim_m", "orientation_deg": "orient_deg"}
 _LONGEST_NAME = 10
-_FEATURE = b'{ "type": "Feature"'
 _RESERVED = ("gpkg", "sqlite_", "rtree_")
 _log = logging.getLogger(__name__)
 
@@ -41,7 +35,7 @@ def write_with_gdal(footprints: ArrowFootprints, path: Path, layer: str, provena
     """Write a file whose suffix is one of `DRIVERS`.
 
     Args:
-        footprints: What to write; for GeoJSON lines and PMTiles, in WGS84.
+        footprints: What to write; for PMTiles, in WGS84.
         path: The file.
         layer: What its layer is called.
         provenance: What goes into the file, where the format has a place for it.
@@ -67,15 +61,13 @@ def write_with_gdal(footprints: ArrowFootprints, path: Path, layer: str, provena
             geometry_name=GEOMETRY,
             geometry_type="Polygon",
             crs=":".join(authority) if authority else crs.to_wkt(),
-            **_options(suffix, layer, footprints, provenance),
+            **_options(suffix, layer, provenance),
         )
     if suffix == ".pmtiles":
         _check_tiles(path, layer, footprints.rows)
     elif suffix == ".shp":
         _check_shapefile(path, footprints.rows)
-    elif suffix == ".geojson":
-        _check_geojson(path, footprints.rows)
-    elif path.stat().st_size or footprints.rows:
+    else:
         _check_whole(path, footprints.rows)
 
 
@@ -98,11 +90,6 @@ def shapefile_names(names: Sequence[str]) -> dict[str, str]:
     return short
 
 
-def is_wgs84(crs: pyproj.CRS) -> bool:
-    """Say whether coordinates are longitude and latitude as GeoJSON has them."""
-    return bool(crs.equals(WGS84, ignore_axis_order=True))
-
-
 def _shortened(footprints: ArrowFootprints) -> pyarrow.RecordBatchReader:
     names = shapefile_names([name for name in footprints.schema.names if name != GEOMETRY])
     schema = pyarrow.schema([field.with_name(names.get(field.name, GEOMETRY)) for field in footprints.schema])
@@ -110,15 +97,7 @@ def _shortened(footprints: ArrowFootprints) -> pyarrow.RecordBatchReader:
     return pyarrow.RecordBatchReader.from_batches(schema, batches)
 
 
-def _options(
-    suffix: str, layer: str, footprints: ArrowFootprints, provenance: Mapping[str, str]
-) -> dict[str, dict[str, str] | str]:
-    if suffix == ".geojson":
-        content = {"type": "FeatureCollection"} | ({MEMBER: dict(provenance)} if provenance else {})
-        options = {"NATIVE_DATA": json.dumps(content), "NATIVE_MEDIA_TYPE": "application/vnd.geo+json"}
-        return {"layer_options": options | ({"RFC7946": "YES"} if is_wgs84(footprints.crs) else {})}
-    if suffix == ".geojsonl":
-        return {"layer_options": {"RS": "NO"}}
+def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str, dict[str, str] | str]:
     if suffix == ".shp":
         return {"layer_options": {"2GB_LIMIT": "YES"}, "encoding": "UTF-8"}
     if suffix == ".pmtiles":
@@ -133,17 +112,6 @@ def _check_whole(path: Path, count: int) -> None:
     with pyogrio.open_arrow(path, columns=[], use_pyarrow=True) as (_, batches):
         found = sum(batch.num_rows for batch in batches)
     if found != count:
-        raise DataLayerError(f"only {found} of {count} footprints arrived")
-
-
-def _check_geojson(path: Path, count: int) -> None:
-    # GDAL writes each footprint into a line of its own; to read them would take as long as half of the writing.
-    found, end = 0, b""
-    with path.open("rb") as file:
-        for line in file:
-            found += line.startswith(_FEATURE)
-            end = line or end
-    if found != count or end.strip() != b"}":
         raise DataLayerError(f"only {found} of {count} footprints arrived")
 
 
