@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 import shapely
-from contourpy import FillType, contour_generator
+from contourpy import FillType, LineType, ThreadedContourGenerator, ZInterp
 from numpy.typing import NDArray
 
 NODATA = 255
@@ -119,30 +119,47 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
         whether it goes on in the neighbour to the left, above, to the right and below, shape (n, 4).
     """
     missing = samples == NODATA
-    inside = (samples > level) & ~missing
+    inside = (samples > int(level)) & ~missing
     if not inside.any():
         return concatenate([]), np.zeros((0, 4), np.bool_)
-    values = np.where(missing, 2 * level - FULL, samples)
-    x, y = _places(samples.shape)
-    # The kind that lets other threads run meanwhile; it starts none itself.
-    generator = contour_generator(
-        x=x, y=y, z=values, name="threaded", thread_count=1, fill_type=FillType.ChunkCombinedOffsetOffset
-    )
-    lines = cast(list[list[NDArray[np.generic]]], generator.filled(level, NODATA))
+    values = samples.astype(np.float64)
+    values[missing] = 2 * level - FULL
+    lines = cast(list[list[NDArray[np.generic]]], _generator(values).filled(level, NODATA))
     points, rings, shells = (np.asarray(line[0]) for line in lines)
     rings, shells = rings.astype(np.int64), shells.astype(np.int64)
     steps = np.rint(points * _STEPS).astype(np.int64)
     owner = np.repeat(np.arange(len(shells) - 1), np.diff(rings[shells]))
     last = (np.array(samples.shape[::-1]) - 1) * _STEPS
     goes_on = np.zeros((len(shells) - 1, 4), np.bool_)
-    vertex, side = np.nonzero(np.hstack([steps == 0, steps == last]))
-    goes_on[owner[vertex], side] = True
+    for side, line in enumerate((0, 0, *last)):
+        goes_on[owner[steps[:, side % 2] == line], side] = True
     sums = _sums(samples, inside, steps, owner, (level + FULL) / 2)
     if missing.any():
         steps, rings = _bend(steps, rings, missing)
     corners = steps / _STEPS + (col + 0.5, row + 0.5)
     polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, (rings, shells))
     return Contours(polygons, *sums), goes_on
+
+
+def _generator(values: NDArray[np.float64]) -> ThreadedContourGenerator:
+    """Give what contourpy's factory gives, which looks for values that are no numbers first; here are none.
+
+    It is the kind that lets other threads run meanwhile; it starts none itself.
+    """
+    rows, cols = values.shape
+    return ThreadedContourGenerator(
+        *_places(values.shape),
+        values,
+        np.array(False),  # no mask
+        x_chunk_size=cols - 1,
+        y_chunk_size=rows - 1,
+        line_type=LineType.ChunkCombinedOffset,
+        fill_type=FillType.ChunkCombinedOffsetOffset,
+        quad_as_tri=False,
+        z_interp=ZInterp.Linear,
+        corner_mask=False,
+        thread_count=1,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -183,9 +200,10 @@ def _sums(
     Whether a sample is inside was settled by its value, so no point has to be looked for in a polygon. A run
     begins behind the vertex before its first sample, or on it at the block's edge.
     """
-    on_row = steps[:, 1] % _STEPS == 0
-    entered = np.zeros(samples.shape, np.int64)
-    entered[steps[on_row, 1] // _STEPS, -(-steps[on_row, 0] // _STEPS)] = owner[on_row]
+    on_row = np.flatnonzero(steps[:, 1] % _STEPS == 0)
+    x, y = steps[on_row].T
+    entered = np.zeros(samples.shape, np.int32)
+    entered[y // _STEPS, -(-x // _STEPS)] = owner[on_row]
     inside[-1], inside[:, -1] = False, False
     flips = np.flatnonzero(np.diff(inside.ravel(), prepend=False))
     sums = np.zeros((4, owner[-1] + 1), np.int64)
