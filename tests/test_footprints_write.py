@@ -2,6 +2,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -236,6 +237,17 @@ def test_what_json_has_no_words_for(tmp_path, suffix):
         },
         {"id": 2, "built": None, "seen": None, "height_m": None, "levels": None, "street": None, "heated": False},
     ]
+
+
+def test_no_number_has_more_decimals_than_it_needs(tmp_path):
+    corners = np.random.default_rng(0).uniform((-180, -80), (179, 80), (3000, 2)).round(7)
+    frame = geopandas.GeoDataFrame({"id": range(3000)}, geometry=shapely.box(*corners.T, *(corners + 1e-4).T), crs=4326)
+    write_footprints(InMemory(frame), tmp_path / "b.geojson")
+    text = (tmp_path / "b.geojson").read_text()
+    assert len(re.findall(r"\.\d{7}\b", text)) > 20_000
+    assert not re.search(r"\.\d{8}", text)
+    back = geopandas.read_file(tmp_path / "b.geojson")
+    assert np.array_equal(shapely.bounds(back.geometry.array), shapely.bounds(frame.geometry.array).round(7))
 
 
 def test_geometries_that_break_when_rounded_are_mended(tmp_path):
