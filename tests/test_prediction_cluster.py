@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from geopandas.testing import assert_geodataframe_equal
 
+import buildseg.prediction.cluster
 import scenes
 from buildseg.footprints import VectorizeOptions
 from buildseg.prediction.cluster import ClusterPredictor, connected, local_cluster
@@ -23,7 +24,7 @@ from buildseg.prediction.job import Request
 from buildseg.prediction.options import Machine, PredictOptions
 from buildseg.prediction.placement import Placement, opened_predictor
 from buildseg.prediction.run import Outputs, predict, predict_with
-from killed_runs import sloped_model
+from killed_runs import mortal_model, sloped_model
 from tiling.errors import OptionError, SceneError
 
 TESTS = Path(__file__).parent
@@ -33,10 +34,10 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
 
 
 @contextmanager
-def started(program, *arguments, said):
+def started(program, *arguments, said, environment=None):
     """Start a program of Dask, and give its process and what it said."""
     command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments]
-    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=ENVIRONMENT | (environment or {}), stderr=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)
@@ -57,9 +58,9 @@ def scheduler():
         yield found[1]
 
 
-def worker(scheduler):
+def worker(scheduler, **environment):
     options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
-    return started("dask_worker", scheduler, *options, said="Registered to")
+    return started("dask_worker", scheduler, *options, said="Registered to", environment=environment)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,22 @@ def test_a_worker_that_is_lost_is_replaced(cluster, scene, expected, tmp_path):
         assert process.wait(10) == -signal.SIGKILL
         assert_nothing_left(client)
     assert_geodataframe_equal(geopandas.read_parquet(tmp_path / "f.parquet"), expected)
+
+
+def test_a_worker_that_is_lost_as_it_gets_the_model(cluster, scene, expected, tmp_path):
+    with worker(cluster, DIES_OF_MODELS="1") as (process, _), connected(cluster) as client:
+        run(client, scene, tmp_path / "f.parquet", mortal_model())
+        assert process.wait(10) == -signal.SIGKILL
+        assert_nothing_left(client)
+    assert_geodataframe_equal(geopandas.read_parquet(tmp_path / "f.parquet"), expected)
+
+
+def test_workers_that_are_all_lost_as_they_get_the_model(scheduler, cluster, monkeypatch):
+    monkeypatch.setattr(buildseg.prediction.cluster, "_TRIES", 1)
+    with worker(cluster, DIES_OF_MODELS="1"), connected(cluster) as client:
+        with pytest.raises(OptionError, match="loses its workers"):
+            ClusterPredictor(client, [mortal_model()], OPTIONS)
+        assert_nothing_left(client)
 
 
 def test_an_interrupted_run_leaves_no_tasks(cluster, scene, tmp_path):

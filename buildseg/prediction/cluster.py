@@ -5,14 +5,16 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from threading import Lock
 from typing import cast
 
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin, as_completed, get_worker
 from distributed.comm.addressing import get_address_host_port
+from distributed.comm.core import CommClosedError
 
 from buildseg.model_file import Model
 from buildseg.prediction.job import Job, Request, opened_job, runs_of
@@ -25,6 +27,7 @@ from tiling.errors import BuildsegError, OptionError, SceneError
 _LONGEST_RUN = 16
 _TASKS_PER_WORKER = 2
 _PATIENCE, _START = 5, 120
+_TRIES, _MOMENT = 5, 1
 _HIDDEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
@@ -48,12 +51,30 @@ class ClusterPredictor:
         self._client = client
         # Others may use the cluster at the same time, with other models.
         self._name = f"buildseg-{secrets.token_hex(8)}"
-        client.register_plugin(_ReadyModels(models, options), name=self._name)
-        self.precision: str = client.submit(_precision, self._name, pure=False).result()
+        try:
+            self._make_ready(_ReadyModels(models, options))
+            self.precision: str = client.submit(_precision, self._name, pure=False).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_ready(self, plugin: "_ReadyModels") -> None:
+        for _ in range(_TRIES):
+            try:
+                self._client.register_plugin(plugin, name=self._name)
+                return
+            except CommClosedError as error:  # a worker was lost meanwhile; the scheduler needs a moment to see it
+                lost = error
+                time.sleep(_MOMENT)
+        raise OptionError(
+            f"the cluster loses its workers while the model is sent to them ({lost}); see what they say, for instance "
+            "whether their memory suffices"
+        ) from lost
 
     def close(self) -> None:
-        """Take the models off the workers."""
-        self._client.unregister_worker_plugin(self._name)
+        """Take the models off the workers, as far as they are there."""
+        with suppress(OSError, ValueError):
+            self._client.unregister_worker_plugin(self._name)
 
     def finish(self, job: Job, blocks: Sequence[Block], track: Track = silent) -> Iterator[Finished]:
         """Predict blocks of a scene.
