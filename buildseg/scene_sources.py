@@ -13,6 +13,7 @@ from pystac.errors import STACError, STACTypeError
 from pystac.stac_io import DefaultStacIO
 
 from tiling.errors import SceneError
+from tiling.output import is_text
 
 _MAGIC = re.compile(r"[*?\[]")
 _API_ITEM = re.compile(r"https?://.+/collections/[^/]+/items/(?![^/]+\.tiff?$)[^/]+")
@@ -45,10 +46,12 @@ def find_scenes(names: Sequence[str]) -> list[SceneSource]:
         The scenes in the order of the names, those of a glob by name; one that is named twice comes once.
 
     Raises:
-        SceneError: A glob or a STAC file holds none, or an item several.
+        SceneError: A glob or a STAC file holds none, or an item several, or a name is no text.
     """
     found: dict[str, SceneSource] = {}
     for each in (source for name in names for source in _find(name)):
+        if not is_text(each.path):
+            raise SceneError(f"{each.path}: the name is not UTF-8, which GDAL needs; rename it")
         found.setdefault(_place(each.path), each)
     taken = {source.name.lower() for source in found.values()}
     seen: set[str] = set()
@@ -103,6 +106,8 @@ def _items(href: str) -> list[pystac.Item]:
             items = [pystac.Item.from_dict(feature, href=href, migrate=True) for feature in record["features"]]
         else:
             items = _within(reader.stac_object_from_dict(record, href=href))
+    except RecursionError as error:
+        raise SceneError(f"{href} cannot be read as STAC (its links lead in a circle); {remedy}") from error
     except (STACError, STACTypeError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SceneError(f"{href} cannot be read as STAC ({reason}); {remedy}") from error

@@ -231,6 +231,10 @@ def test_workers_of_this_machine(monkeypatch):
     threads = str(max(1, (os.cpu_count() or 1) // 2))
     with local_cluster(1, ("0", "3")) as client:
         assert sorted(client.run(seen_devices).values()) == [("0", threads), ("3", threads)]
+        before = client.run(os.getpid)
+        for worker_process in before.values():  # as an interrupt on a terminal reaches all
+            os.kill(worker_process, signal.SIGINT)
+        assert client.run(os.getpid) == before
 
 
 @pytest.mark.parametrize(

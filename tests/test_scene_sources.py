@@ -1,6 +1,7 @@
 """Which scenes are meant by what is typed; STAC files are made by pystac itself."""
 
 import json
+import os
 import re
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,6 +105,13 @@ class TestGlobs:
 
     def test_without_a_match(self, here):
         assert refusal("*.tif") == "*.tif matches no file; check the folder and the extension"
+
+    def test_a_name_that_is_no_text(self, here):
+        try:
+            (here / os.fsdecode(b"caf\xe9.tif")).touch()
+        except OSError:
+            pytest.skip("this file system takes no such names")
+        assert "not UTF-8" in refusal("*.tif")
 
     def test_a_folder(self, here):
         touch("tiles/a.tif")
@@ -246,6 +254,13 @@ class TestCollections:
         message = refusal(str(catalog / "east/collection.json"))
         assert "cannot be read as STAC" in message
         assert "east2.json" in message
+
+    def test_links_in_a_circle(self, catalog):
+        file = catalog / "east/collection.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["links"].append({"rel": "child", "href": "./collection.json"})
+        file.write_text(json.dumps(record), encoding="utf-8")
+        assert "lead in a circle" in refusal(str(file))
 
     def test_item_collection(self, here):
         items = [item("a", image="rasters/a.tif"), item("b", image="https://host/b.tif")]

@@ -29,6 +29,12 @@ def test_the_target_appears_whole_and_alone(tmp_path, name):
     assert contents(tmp_path) == [name]
 
 
+def test_a_name_that_is_no_text(tmp_path):
+    with pytest.raises(OutputError, match="not UTF-8"):
+        check_writable(tmp_path / os.fsdecode(b"caf\xe9.tif"))
+    assert contents(tmp_path) == []
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_failure_leaves_nothing(tmp_path, name, failure):

@@ -11,6 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader, MemoryFile
 
 from tiling.errors import SceneError
+from tiling.output import is_text
 from tiling.remote import is_remote, network_reason, opening
 
 
@@ -23,6 +24,8 @@ def open_raster(path: str) -> DatasetReader:
     Raises:
         SceneError: There is nothing there, or it is not one raster.
     """
+    if not is_text(path):
+        raise SceneError(f"{path}: the name is not UTF-8, which GDAL needs; rename it")
     local = "://" not in path and not path.startswith("/vsi")
     if local and Path(path).is_dir():
         raise SceneError(f"{path} is a folder; name a raster file in it")

@@ -18,8 +18,11 @@ def check_writable(target: Path, *, overwrite: bool = False, scene: str | Path |
         scene: What is going to be read, and must not be replaced.
 
     Raises:
-        OutputError: The folder is missing or read-only, the target is a folder or the scene, or it exists.
+        OutputError: The folder is missing or read-only, the target is a folder or the scene, it exists, or its name is
+            no text.
     """
+    if not is_text(target):
+        raise OutputError(f"{target}: the name is not UTF-8, which many programs need; choose another name")
     if scene is not None and target.exists() and Path(scene).exists() and target.samefile(scene):
         raise OutputError(f"{target} is what is read and would be lost; choose another name for the output")
     folder = target.parent
@@ -39,6 +42,15 @@ def check_writable(target: Path, *, overwrite: bool = False, scene: str | Path |
         raise OutputError(
             f"{target}: the folder {folder} cannot be written ({error.strerror}); choose another folder"
         ) from error
+
+
+def is_text(path: str | Path) -> bool:
+    """Say whether a path is text; on Linux it can be bytes of any kind, which GDAL does not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from buildseg.classes import BAND_NAMES
 from buildseg.footprints.contours import FULL, NODATA
 from tiling import Block
 from tiling.errors import ProbabilityError
+from tiling.output import is_text
 
 _CACHE_BYTES = 64 * 2**20
 
@@ -99,6 +100,8 @@ def read_block(dataset: DatasetReader, block: Block, band: int = 1) -> NDArray[n
 
 
 def _open(path: Path) -> DatasetReader:
+    if not is_text(path):
+        raise ProbabilityError(f"{path}: the name is not UTF-8, which GDAL needs; rename it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -111,7 +111,7 @@ class FootprintFile:
             yield
         except FootprintsError as error:
             raise FootprintsError(f"{self._path}: {error}") from error
-        except (DataSourceError, CRSError, ProjError, OSError, pyarrow.ArrowException) as error:
+        except (DataSourceError, UnicodeError, CRSError, ProjError, OSError, pyarrow.ArrowException) as error:
             raise FootprintsError(f"{self._path} cannot be read as footprints ({error}); check the file") from error
 
 

@@ -28,6 +28,8 @@ _LONGEST_RUN = 16
 _TASKS_PER_WORKER = 2
 _PATIENCE, _START = 5, 120
 _TRIES, _MOMENT = 5, 1
+# A terminal sends an interrupt to workers too, which would fill it with what they were doing.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _HIDDEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
@@ -159,7 +161,7 @@ def local_cluster(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]
     count = len(devices) or workers
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     seen = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}] * count
-    common = {"nthreads": 1, "host": "127.0.0.1", **_HIDDEN, "silence_logs": logging.CRITICAL}
+    common = {"nthreads": 1, "host": "127.0.0.1", **_HIDDEN, "silence_logs": logging.CRITICAL, "preload": [_DEAF]}
     specs = {
         number: {"cls": Nanny, "options": {**common, "env": {**environment, **own}}} for number, own in enumerate(seen)
     }

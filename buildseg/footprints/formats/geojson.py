@@ -47,7 +47,7 @@ def write_geojson(footprints: ArrowFootprints, path: Path, layer: str, provenanc
         members["crs"] = _in_json({"type": "name", "properties": {"name": name}})
     if provenance:
         members[MEMBER] = in_json(provenance)
-    with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write("{\n")
         file.writelines(f'"{name}": {value},\n' for name, value in members.items())
         file.write('"features": [')
@@ -62,7 +62,7 @@ def write_lines(footprints: ArrowFootprints, path: Path) -> None:
         footprints: What to write, in WGS84.
         path: The file.
     """
-    with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{feature}\n" for feature in _features(footprints))
 
 
