@@ -2,12 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 import shapely
 from rasterio.crs import CRS
 
 import scenes
-from bright_model import bright_model
+from bright_model import Brightness, bright_model
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.prediction.estimate import estimate_scenes
 from buildseg.prediction.options import Machine, PredictOptions
@@ -62,6 +63,27 @@ def test_sizes_are_sane(tmp_path):
     large = estimated(scenes.tiled(tmp_path / "l.tif", scenes.picture(3, 1000, 800)))
     assert 2 < large.disk / expected.disk < 8
     assert large.windows / expected.windows == pytest.approx(4, rel=0.1)
+
+
+class Hungry(Brightness):
+    """Holds 300 MB from its first window on."""
+
+    held = None
+
+    def predict(self, x):
+        if x.shape[-1] == 64:
+            Hungry.held = np.ones(300_000_000, np.uint8)
+        return super().predict(x)
+
+
+def test_where_nothing_is_to_be_seen_the_network_takes_memory_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(Hungry, "held", None)
+    empty = scenes.with_nodata(tmp_path / "s.tif", scenes.picture(3, 150, 220), np.zeros((150, 220), np.bool_), 0)
+    model = bright_model()
+    before = estimated(empty).memory
+    model.network.__class__ = Hungry
+    ((_, expected),) = estimate_scenes(find_scenes([str(empty)]), [model], OPTIONS)
+    assert expected.memory - before > 150e6  # some of it may have been free before
 
 
 def test_the_text_says_it_in_words(tmp_path):

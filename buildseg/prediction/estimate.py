@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
+import torch
 
 from buildseg.area_of_interest import AreaOfInterest
 from buildseg.model_file import Model
@@ -13,8 +15,11 @@ from buildseg.prediction.local import LocalPredictor
 from buildseg.prediction.options import PredictOptions
 from buildseg.scene_sources import SceneSource
 from tiling import Block, Window
+from tiling.scene import BLOCK_CACHE_BYTES
 
 _PROBED_BATCHES, _PROBED_WINDOWS = 3, 12
+# What lies idle between what is in use, after a while; and what drawing takes.
+_GAPS = 100 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ def estimate(predictor: LocalPredictor, job: Job) -> Estimate:
         What the whole scene would take on this machine.
     """
     probe = _probe(predictor, job)
+    _run_network(predictor, job)
     for finished in predictor.finish(job, [probe]):
         bytes_per_pixel = len(finished.content) / (probe.rows * probe.cols)
     started = time.monotonic()
@@ -103,6 +109,7 @@ def estimate(predictor: LocalPredictor, job: Job) -> Estimate:
     # Values and validity of one height of windows and their copy as a strip, then a block, waiting, encoded and stored.
     channels = len(job.profile(predictor.models).descriptions)
     growing = (8 * channels + 2) * job.grid.size * widest + 3 * channels * tallest * widest
+    decoded = len(job.scene.bands) * job.scene.height * job.scene.width * np.dtype(job.scene.dtype).itemsize
     return Estimate(
         width=job.scene.width,
         height=job.scene.height,
@@ -110,11 +117,18 @@ def estimate(predictor: LocalPredictor, job: Job) -> Estimate:
         window=job.grid.size,
         probed=probed,
         seconds=elapsed * windows / probed,
-        memory=psutil.Process().memory_info().rss + growing,
+        memory=psutil.Process().memory_info().rss + 2 * growing + min(decoded, BLOCK_CACHE_BYTES) + _GAPS,
         disk=round(bytes_per_pixel * job.scene.width * job.scene.height),
         precision=predictor.precision,
         device=str(predictor.pace.device),
     )
+
+
+def _run_network(predictor: LocalPredictor, job: Job) -> None:
+    """See what memory the network takes, even where the probe holds no valid pixel."""
+    size = job.grid.size
+    pixels = torch.zeros((predictor.pace.batch_size, len(job.scene.bands), size, size), device=predictor.pace.device)
+    predictor.network(job)(pixels, torch.ones_like(pixels[:, 0], dtype=torch.bool))
 
 
 def _probe(predictor: LocalPredictor, job: Job) -> Block:
