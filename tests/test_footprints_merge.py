@@ -6,6 +6,7 @@ import sys
 import geopandas
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import shapely
 from buildseg.cli.main import run
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from buildseg.footprints import FootprintFile, InMemory, merge_footprints, write_footprints
 from buildseg.footprints.formats.provenance import read_provenance
 from buildseg.footprints.merge_files import merge_files
+from buildseg.footprints.read import _TYPES
 from tiling.errors import FootprintsError, OptionError, OutputError
 
 UTM = "EPSG:32632"
@@ -272,6 +274,34 @@ class TestFiles:
         (west, _) = files(".gpkg", ".gpkg")
         assert merge_files([west, tmp_path / "words.gpkg"], tmp_path / "all.gpkg") == (6, 5)
 
+    @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".fgb", ".parquet"])
+    def test_columns_of_others_come_whole(self, tmp_path, suffix):
+        """Where some values are missing, numbers stay whole and yes stays yes; bytes, which JSON cannot hold, go."""
+        columns = {
+            "osm": pd.array([2**53 + 1, None, 7], dtype="Int64"),
+            "heated": pd.array([True, None, False], dtype="boolean"),
+            "levels": pd.array([3, 4, None], dtype="Int32"),
+        }
+        frame = geopandas.GeoDataFrame(columns, geometry=shapely.box([0, 9, 18], 0, [5, 14, 23], 5), crs=UTM)
+        if suffix == ".parquet":
+            frame["picture"] = [b"\xff\x00", None, b"\xfe"]
+        path = tmp_path / f"others{suffix}"
+        frame.to_parquet(path) if suffix == ".parquet" else frame.to_file(path)
+        for out in (".geojson", ".gpkg"):
+            merge_files([path], tmp_path / f"all{out}")
+            back = pyogrio.read_dataframe(
+                tmp_path / f"all{out}", use_arrow=True, arrow_to_pandas_kwargs={"types_mapper": _TYPES.get}
+            )
+            for name, values in columns.items():
+                assert sorted(map(str, back[name])) == sorted(map(str, values))
+            assert "picture" not in back
+
+    def test_other_layers_are_told_of(self, files, frames, tmp_path, caplog):
+        (west, _) = files(".gpkg", ".gpkg")
+        frames["east"].to_file(west, layer="second", mode="a")
+        assert merge_files([west], tmp_path / "all.gpkg") == (3, 3)
+        assert [record.message for record in caplog.records] == [f"{west} has several layers; only west is read"]
+
     def test_parts_are_measured_anew(self, frames, tmp_path):
         whole = frames["west"].dissolve().assign(perimeter_m=1.0, vertices=1)
         whole.to_file(tmp_path / "whole.gpkg")
@@ -296,6 +326,10 @@ class TestFiles:
         geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)]).to_parquet(tmp_path / "bare.parquet")
         pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "rows.parquet")
         geopandas.GeoDataFrame(geometry=shapely.points([(0, 0), (1, 1)]), crs=UTM).to_file(tmp_path / "points.gpkg")
+        metres = geopandas.GeoDataFrame(geometry=[shapely.box(400_000, 5_317_000, 400_010, 5_317_010)], crs=4326)
+        metres.to_parquet(tmp_path / "metres.parquet")
+        endless = shapely.set_coordinates(shapely.box(0, 0, 1, 1), [(0, 0), (0, np.inf), (1, 1), (1, 0), (0, 0)])
+        geopandas.GeoDataFrame(geometry=[endless], crs=UTM).to_parquet(tmp_path / "endless.parquet")
         for path, says in (
             (tmp_path / "missing.gpkg", "does not exist"),
             (east, "tiles cut buildings"),
@@ -304,6 +338,8 @@ class TestFiles:
             (tmp_path / "bare.parquet", "no CRS"),
             (tmp_path / "rows.parquet", "without geometries"),
             (tmp_path / "points.gpkg", "none of its 2 geometries is a polygon"),
+            (tmp_path / "metres.parquet", r", 5317000\) is no longitude and latitude"),
+            (tmp_path / "endless.parquet", "no numbers"),
         ):
             with pytest.raises(FootprintsError, match=says) as caught:
                 merge_files([west, path], tmp_path / "all.gpkg")

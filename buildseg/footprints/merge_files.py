@@ -1,5 +1,6 @@
 """One footprint file of several: `buildseg merge`."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +9,12 @@ from buildseg import __version__
 from buildseg.footprints.formats.provenance import read_provenance
 from buildseg.footprints.ground import check_crs, chosen_crs
 from buildseg.footprints.merge import merge_footprints
-from buildseg.footprints.read import FootprintFile
+from buildseg.footprints.read import FootprintFile, layers_of
 from buildseg.footprints.write import check_format, files_of, write_footprints
 from tiling.errors import OptionError
 from tiling.output import check_writable
+
+_log = logging.getLogger(__name__)
 
 
 def merge_files(paths: Sequence[Path], target: Path, crs: str = "wgs84", *, overwrite: bool = False) -> tuple[int, int]:
@@ -43,6 +46,9 @@ def merge_files(paths: Sequence[Path], target: Path, crs: str = "wgs84", *, over
     common = chosen_crs(crs, FootprintFile(paths[0]).crs)
     stems = Counter(path.stem for path in paths)
     files = {path.stem if stems[path.stem] == 1 else str(path): FootprintFile(path, common) for path in paths}
+    for path in paths:
+        if len(layers := layers_of(path)) > 1:
+            _log.warning("%s has several layers; only %s is read", path, layers[0])
     merged = merge_footprints(files)
     provenance = {"buildseg": __version__, "merged": ", ".join(map(str, paths))}
     for name, path in zip(files, paths, strict=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pyogrio
@@ -22,6 +23,14 @@ from buildseg.footprints.measures import WGS84, count_vertices, geodesic_sizes, 
 from tiling.errors import FootprintsError, OptionError
 
 _ROWS = 10_000
+_MOST_LONGITUDE = 540
+# Other types of pandas turn whole numbers into floats, and yes and no into text, where some are missing.
+_TYPES = {
+    pyarrow.bool_(): pd.BooleanDtype(),
+    pyarrow.int16(): pd.Int16Dtype(),
+    pyarrow.int32(): pd.Int32Dtype(),
+    pyarrow.int64(): pd.Int64Dtype(),
+}
 _LONG_NAMES = {short: name for name, short in SHAPEFILE_NAMES.items()}
 
 
@@ -29,7 +38,7 @@ class FootprintFile:
     """Footprints in a file of any format that GDAL reads, or GeoParquet. It is a `FootprintStream`.
 
     Geometries are mended and parted into valid polygons; what is no polygon is left out. ``area_m2`` is measured where
-    the file has none. Columns with lists or records in them are left out.
+    the file has none. Columns with lists, records or bytes in them are left out.
 
     Args:
         path: The file.
@@ -72,9 +81,11 @@ class FootprintFile:
         self._count = count
 
     def _table(self, table: pyarrow.Table, geometry: str) -> geopandas.GeoDataFrame:
-        polygons, origin = self._polygons(shapely.from_wkb(table[geometry].to_numpy()))
-        kept = [field.name for field in table.schema if not pyarrow.types.is_nested(field.type)]
-        frame = table.select([name for name in kept if name != geometry]).to_pandas().iloc[origin]
+        with np.errstate(invalid="ignore"):  # coordinates that are no numbers are refused with more words
+            polygons, origin = self._polygons(shapely.from_wkb(table[geometry].to_numpy()))
+        kept = [field.name for field in table.schema if _fits_all(field.type)]
+        columns = table.select([name for name in kept if name != geometry])
+        frame = columns.to_pandas(types_mapper=_TYPES.get).iloc[origin]
         if self._path.suffix.lower() == ".shp":
             frame = frame.rename(columns=_LONG_NAMES)
         frame = geopandas.GeoDataFrame(frame.reset_index(drop=True), geometry=polygons, crs=self.crs)
@@ -90,6 +101,7 @@ class FootprintFile:
     def _polygons(self, geometry: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
         """Bring geometries to valid polygons in the stream's CRS, and say which each comes from."""
         placed = shapely.force_2d(geometry)
+        self._check_coordinates(shapely.get_coordinates(placed))
         broken = ~shapely.is_valid(placed) & ~shapely.is_missing(placed)
         placed[broken] = shapely.make_valid(placed[broken])
         if self.crs != self._source:
@@ -104,6 +116,18 @@ class FootprintFile:
         parts, inner = shapely.get_parts(parts, return_index=True)
         whole = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
         return parts[whole], origin[inner][whole]
+
+    def _check_coordinates(self, points: NDArray[np.float64]) -> None:
+        if not np.isfinite(points).all():
+            raise FootprintsError("some coordinates are no numbers; remove those geometries")
+        if not self._source.is_geographic or self._source.axis_info[0].unit_name != "degree":
+            return
+        beyond = (np.abs(points) > (_MOST_LONGITUDE, 90)).any(axis=1)
+        if beyond.any():
+            x, y = points[beyond][0]
+            raise FootprintsError(
+                f"({x:.10g}, {y:.10g}) is no longitude and latitude; assign the right CRS, e.g. with ogr2ogr -a_srs"
+            )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -128,13 +152,20 @@ def _opened(path: Path) -> Iterator[tuple[pyproj.CRS, str, pyarrow.RecordBatchRe
         schema = pyarrow.schema([("geometry", pyarrow.binary())])
         yield WGS84, "geometry", pyarrow.RecordBatchReader.from_batches(schema, [])
     else:
-        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        layers = layers_of(path)
         if not layers:
             raise FootprintsError("there are no geometries in it; give a file of polygons")
         with pyogrio.open_arrow(path, layer=layers[0], batch_size=_ROWS, use_pyarrow=True) as (about, batches):
             if about["crs"] is None:
                 raise FootprintsError("it has no CRS; assign the right one, e.g. with ogr2ogr -a_srs")
             yield pyproj.CRS.from_user_input(about["crs"]), about["geometry_name"] or "wkb_geometry", batches
+
+
+def layers_of(path: Path) -> list[str]:
+    """List a file's layers with geometries, of which the first is read; GeoParquet has none that have names."""
+    if path.suffix.lower() == ".parquet" or not path.stat().st_size:
+        return []
+    return [name for name, kind in pyogrio.list_layers(path) if kind is not None]
 
 
 def _geo_metadata(file: pyarrow.parquet.ParquetFile) -> tuple[pyproj.CRS, str, list[str]]:
@@ -151,5 +182,10 @@ def _geo_metadata(file: pyarrow.parquet.ParquetFile) -> tuple[pyproj.CRS, str, l
     if crs is None:
         raise FootprintsError("it has no CRS; assign the right one")
     others = set(geo["columns"]) - {name}
-    flat = [field.name for field in file.schema_arrow if not pyarrow.types.is_nested(field.type)]
+    flat = [field.name for field in file.schema_arrow if field.name == name or _fits_all(field.type)]
     return pyproj.CRS.from_user_input(crs), name, [field for field in flat if field not in others]
+
+
+def _fits_all(kind: pyarrow.DataType) -> bool:
+    """Say whether all formats that we write have a place for a column of a type."""
+    return not (pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))

@@ -54,7 +54,7 @@ def read_provenance(path: Path) -> dict[str, str]:
             return _mapping((pyarrow.parquet.read_metadata(path).metadata or {}).get(MEMBER.encode(), b"{}"))
         if suffix == ".pmtiles":
             return _mapping(metadata_of(path).get("description", "{}"))
-        return dict(pyogrio.read_info(path)["layer_metadata"] or {})
+        return dict(pyogrio.read_info(path, layer=0)["layer_metadata"] or {})
     except (OSError, ValueError):
         return {}
 
