@@ -172,6 +172,14 @@ def test_layer_bears_the_name_of_the_file(tmp_path, suffix):
     assert pyogrio.list_layers(target)[:, 0].tolist() == ["town"]
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp"])
+def test_names_that_differ_in_capitals_only(tmp_path, suffix):
+    frame = footprints()[["id", "geometry"]].assign(Name="a", name="b", NAME="c", FID=7)
+    write_footprints(InMemory(frame), tmp_path / f"b{suffix}")
+    (row, *_) = geopandas.read_file(tmp_path / f"b{suffix}").drop(columns=["id", "geometry"]).to_dict("records")
+    assert row == {"Name": "a", "name_2": "b", "NAME_3": "c", "FID_2": 7}
+
+
 @pytest.mark.parametrize("stem", ["gpkg_town", "sqlite_town", "rtree_town"])
 def test_names_that_geopackage_keeps_to_itself(tmp_path, stem):
     write_footprints(InMemory(footprints()), tmp_path / f"{stem}.gpkg")

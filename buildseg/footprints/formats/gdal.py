@@ -7,6 +7,7 @@ beside the target until its tiles are cut, which takes minutes for every 100,000
 
 import logging
 import struct
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def write_with_gdal(footprints: ArrowFootprints, path: Path, layer: str, provena
         # Tiles of a wide view hold the largest footprints only, as they must.
         warnings.filterwarnings("ignore", "At least one tile exceeded", RuntimeWarning)
         pyogrio.write_arrow(
-            _shortened(footprints) if suffix == ".shp" else footprints.reader(),
+            _renamed(footprints, suffix),
             path,
             layer=f"footprints_{layer}" if suffix == ".gpkg" and layer.lower().startswith(_RESERVED) else layer,
             driver=DRIVERS[suffix],
@@ -80,18 +81,26 @@ def shapefile_names(names: Sequence[str]) -> dict[str, str]:
     Returns:
         For each its name of ten characters at most, no two of them the same.
     """
-    short: dict[str, str] = {}
-    for name in names:
-        new, number = SHAPEFILE_NAMES.get(name, name[:_LONGEST_NAME]), 1
-        while new.lower() in {other.lower() for other in short.values()}:
+    return _distinct({name: SHAPEFILE_NAMES.get(name, name[:_LONGEST_NAME]) for name in names}, _LONGEST_NAME)
+
+
+def _distinct(wanted: Mapping[str, str], longest: int) -> dict[str, str]:
+    """Give each column the name that is wanted for it, but that none is another's in capitals, or the row's number."""
+    given: dict[str, str] = {}
+    taken = {"fid"}
+    for name, first in wanted.items():
+        new, number = first, 1
+        while new.lower() in taken:
             number += 1
-            new = f"{name[: _LONGEST_NAME - 1 - len(str(number))]}_{number}"
-        short[name] = new
-    return short
+            new = f"{name[: longest - 1 - len(str(number))]}_{number}"
+        taken.add(new.lower())
+        given[name] = new
+    return given
 
 
-def _shortened(footprints: ArrowFootprints) -> pyarrow.RecordBatchReader:
-    names = shapefile_names([name for name in footprints.schema.names if name != GEOMETRY])
+def _renamed(footprints: ArrowFootprints, suffix: str) -> pyarrow.RecordBatchReader:
+    own = [name for name in footprints.schema.names if name != GEOMETRY]
+    names = shapefile_names(own) if suffix == ".shp" else _distinct({name: name for name in own}, sys.maxsize)
     schema = pyarrow.schema([field.with_name(names.get(field.name, GEOMETRY)) for field in footprints.schema])
     batches = (pyarrow.record_batch(batch.columns, schema=schema) for batch in footprints.reader())
     return pyarrow.RecordBatchReader.from_batches(schema, batches)
