@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tiling.errors import OutputError
+from buildseg.footprints import FootprintFile
+from buildseg.footprints.raster import opened_probability
+from tiling.errors import FootprintsError, OutputError, ProbabilityError, SceneError
+from tiling.opening import open_raster
 from tiling.output import check_writable, remove_leftovers, scratch_file, written_whole
 
 NAMES = ["out.tif", "scene[1].tif", "a*b?.tif", "no_suffix", ".hidden.tif", "name with blanks.tif"]
@@ -170,7 +173,10 @@ def test_a_read_only_file_system():
 REFUSED = """
 import os, sys
 from pathlib import Path
-from tiling.errors import OutputError
+from buildseg.footprints import FootprintFile
+from buildseg.footprints.raster import opened_probability
+from tiling.errors import FootprintsError, OutputError, ProbabilityError, SceneError
+from tiling.opening import open_raster
 from tiling.output import check_writable
 if os.geteuid() == 0:
     os.setgid(65534)
@@ -203,3 +209,17 @@ def test_a_folder_without_permission(tmp_path, mode):
     closed.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert "cannot be written (Permission denied); choose another folder" in done.stdout
+
+
+def test_rasters_and_footprints_whose_names_are_no_text(tmp_path):
+    name = tmp_path / os.fsdecode(b"caf\xe9.geojson")
+    try:
+        name.write_text("{}", encoding="utf-8")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(SceneError, match="not UTF-8"):
+        open_raster(str(name))
+    with pytest.raises(ProbabilityError, match="not UTF-8"), opened_probability(name):
+        pass
+    with pytest.raises(FootprintsError, match="cannot be read"):
+        FootprintFile(name)
