@@ -19,8 +19,9 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from buildseg.evaluation.outlines import iou
-from buildseg.footprints.contours import FULL, NODATA, contour_level, trace
+from buildseg.footprints.contours import contour_level, trace
 from buildseg.footprints.ground import find_ground
+from buildseg.footprints.marching import FULL, NODATA
 from buildseg.model_file import load_model
 from buildseg.prediction.run import Outputs, predict
 

@@ -1,3 +1,4 @@
+import contourpy
 import numpy as np
 import pytest
 import rasterio.features
@@ -5,8 +6,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildseg.footprints.contours import NODATA, Contours, concatenate, contour_level, trace
+from buildseg.footprints.contours import Contours, concatenate, contour_level, trace
 from buildseg.footprints.joining import Joiner
+from buildseg.footprints.marching import FULL, NODATA, STEPS, march
 from buildseg.footprints.raster import cut_blocks
 
 
@@ -97,6 +99,52 @@ def test_contours_cover_no_nodata_pixel_and_nothing_beyond_the_raster(samples, t
     holes = shapely.box(cols, rows, cols + 1, rows + 1)
     assert shapely.area(shapely.intersection(polygons[:, None], holes)).sum() == 0
     assert shapely.covers(shapely.box(0, 0, samples.shape[1], samples.shape[0]), polygons).all()
+
+
+def contours_of_contourpy(samples, level):
+    """What goes from cell to cell finds; its vertices rounded as ours are."""
+    values = np.where(samples == NODATA, 2 * level - FULL, samples)
+    generator = contourpy.contour_generator(z=values, name="serial", fill_type="ChunkCombinedOffsetOffset")
+    (points,), (rings,), (polygons,) = generator.filled(level, NODATA)
+    if points is None:
+        return np.zeros(0, np.object_)
+    corners = np.rint(points * STEPS) / STEPS + 0.5
+    offsets = (rings.astype(np.int64), polygons.astype(np.int64))
+    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, offsets)
+
+
+def in_one_order(polygons):
+    polygons = shapely.normalize(polygons)
+    return polygons[np.argsort(shapely.to_wkb(polygons))] if len(polygons) else polygons
+
+
+@settings(deadline=None, max_examples=300)
+@given(rasters().filter(lambda samples: min(samples.shape) > 1), THRESHOLDS)
+def test_contours_are_those_of_contourpy_saddles_and_the_border_of_the_block_included(samples, threshold):
+    level = contour_level(threshold)
+    outlines = march(samples, level)
+    offsets = (outlines.rings, outlines.polygons)
+    ours = shapely.from_ragged_array(shapely.GeometryType.POLYGON, outlines.points / STEPS + 0.5, offsets)
+    assert len(ours) == len(outlines)
+    theirs = in_one_order(contours_of_contourpy(samples, level))
+    assert len(ours) == len(theirs)
+    assert shapely.equals_exact(in_one_order(ours), theirs, 0).all()
+
+
+def test_contours_inside_of_holes_and_one_that_winds_through_all_the_block():
+    nested = np.zeros((41, 41), np.uint8)
+    for ring in range(1, 20, 2):
+        nested[ring:-ring, ring:-ring] = 254
+        nested[ring + 1 : -ring - 1, ring + 1 : -ring - 1] = 0
+    contours, _ = trace(nested, contour_level(0.5))
+    assert [len(polygon.interiors) for polygon in contours.polygons] == [1] * 10
+    assert contours.count.tolist() == [4 * (40 - 2 * ring) for ring in range(1, 20, 2)]
+
+    winding = np.full((501, 501), 254, np.uint8)
+    winding[::4, 1:], winding[2::4, :-1] = 0, 0
+    contours, _ = trace(np.pad(winding, 1), contour_level(0.5))
+    assert len(contours) == 1
+    assert contours.count.tolist() == [np.count_nonzero(winding)]
 
 
 @settings(deadline=None)

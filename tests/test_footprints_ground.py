@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import shapely
 
-from buildseg.footprints.contours import NODATA, contour_level, trace
+from buildseg.footprints.contours import contour_level, trace
 from buildseg.footprints.ground import cut_at_antimeridian, snap
+from buildseg.footprints.marching import NODATA
 from buildseg.footprints.simplify import simplify
 
 

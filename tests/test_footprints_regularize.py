@@ -11,7 +11,8 @@ from scipy import ndimage
 from shapely import affinity
 
 from buildseg.evaluation.outlines import angle_error, iou, polis
-from buildseg.footprints.contours import NODATA, contour_level, trace
+from buildseg.footprints.contours import contour_level, trace
+from buildseg.footprints.marching import NODATA
 from buildseg.footprints.regularize import RegularizeOptions, regularize
 from buildseg.footprints.regularizing import arcs as arcs_module
 from tiling.errors import OptionError

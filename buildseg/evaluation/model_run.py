@@ -19,7 +19,8 @@ from buildseg.evaluation.outlines import Polygons
 from buildseg.evaluation.pixels import count_boundary, count_levels, count_pixels
 from buildseg.evaluation.result import Evaluation
 from buildseg.evaluation.scores import PixelTallies, score
-from buildseg.footprints.contours import NODATA, contour_level, trace
+from buildseg.footprints.contours import contour_level, trace
+from buildseg.footprints.marching import NODATA
 from buildseg.footprints.simplify import simplify
 from buildseg.model_file import load_model
 from buildseg.probability import encode

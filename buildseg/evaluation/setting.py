@@ -17,7 +17,8 @@ from buildseg.evaluation.options import EvaluateOptions
 from buildseg.evaluation.outlines import Polygons
 from buildseg.evaluation.place import MeasuringGrid, areal, local_projection, reproject
 from buildseg.evaluation.scores import PixelTallies
-from buildseg.footprints.contours import NODATA, contour_level
+from buildseg.footprints.contours import contour_level
+from buildseg.footprints.marching import NODATA
 from buildseg.footprints.measures import WGS84
 from buildseg.labels import pyproj_crs
 from buildseg.progress import Track

@@ -1,27 +1,14 @@
-"""Contours of probabilities: marching squares by blocks, exact whatever the blocks are.
-
-Samples stand at pixel centres. The contour runs at a level halfway between two stored values, so it meets no
-sample, and it crosses each line between two neighbouring samples at most once (Lorensen and Cline 1987, in
-two dimensions; saddles are decided by the mean of the four corners). Positions are whole multiples of 1/1024
-pixel. A crossing is a fraction with a denominator of at most 2 * 508, which comes no nearer than 1e-7 to the
-middle between two such multiples and no nearer than 2/1024 to a sample: rounding gives every block the same
-vertices and never moves one onto a sample.
-"""
+"""Contours of probabilities: polygons block by block, exact whatever the blocks are."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import cast
 
 import numpy as np
 import shapely
-from contourpy import FillType, LineType, ThreadedContourGenerator, ZInterp
 from numpy.typing import NDArray
 
-NODATA = 255
-FULL = 254
-_STEPS = 1024
+from buildseg.footprints.marching import FULL, NODATA, STEPS, Outlines, march
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,55 +105,20 @@ def trace(samples: NDArray[np.uint8], level: float, row: int = 0, col: int = 0) 
         The polygons with sums that leave out the last row and column, which are the neighbour's, and for each polygon
         whether it goes on in the neighbour to the left, above, to the right and below, shape (n, 4).
     """
-    missing = samples == NODATA
-    inside = (samples > int(level)) & ~missing
-    if not inside.any():
-        return concatenate([]), np.zeros((0, 4), np.bool_)
-    values = samples.astype(np.float64)
-    values[missing] = 2 * level - FULL
-    lines = cast(list[list[NDArray[np.generic]]], _generator(values).filled(level, NODATA))
-    points, rings, shells = (np.asarray(line[0]) for line in lines)
-    rings, shells = rings.astype(np.int64), shells.astype(np.int64)
-    steps = np.rint(points * _STEPS).astype(np.int64)
-    owner = np.repeat(np.arange(len(shells) - 1), np.diff(rings[shells]))
-    last = (np.array(samples.shape[::-1]) - 1) * _STEPS
-    goes_on = np.zeros((len(shells) - 1, 4), np.bool_)
+    outlines = march(samples, level)
+    points, rings = outlines.points, outlines.rings
+    owner = np.repeat(np.arange(len(outlines)), np.diff(rings[outlines.polygons]))
+    last = (np.array(samples.shape[::-1]) - 1) * STEPS
+    goes_on = np.zeros((len(outlines), 4), np.bool_)
     for side, line in enumerate((0, 0, *last)):
-        goes_on[owner[steps[:, side % 2] == line], side] = True
-    sums = _sums(samples, inside, steps, owner, (level + FULL) / 2)
+        goes_on[owner[points[:, side % 2] == line], side] = True
+    sums = _sums(samples, outlines, level)
+    missing = samples == NODATA
     if missing.any():
-        steps, rings = _bend(steps, rings, missing)
-    corners = steps / _STEPS + (col + 0.5, row + 0.5)
-    polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, (rings, shells))
+        points, rings = _bend(points, rings, missing)
+    corners = points / STEPS + (col + 0.5, row + 0.5)
+    polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, (rings, outlines.polygons))
     return Contours(polygons, *sums), goes_on
-
-
-def _generator(values: NDArray[np.float64]) -> ThreadedContourGenerator:
-    """Give what contourpy's factory gives, which looks for values that are no numbers first; here are none.
-
-    It is the kind that lets other threads run meanwhile; it starts none itself.
-    """
-    rows, cols = values.shape
-    return ThreadedContourGenerator(
-        *_places(values.shape),
-        values,
-        np.array(False),  # no mask
-        x_chunk_size=cols - 1,
-        y_chunk_size=rows - 1,
-        line_type=LineType.ChunkCombinedOffset,
-        fill_type=FillType.ChunkCombinedOffsetOffset,
-        quad_as_tri=False,
-        z_interp=ZInterp.Linear,
-        corner_mask=False,
-        thread_count=1,
-    )
-
-
-@lru_cache(maxsize=4)
-def _places(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The column and the row of every sample; making them anew for each block would take as long as the tracing."""
-    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
-    return cols, rows
 
 
 def join(parts: Contours) -> tuple[Contours, NDArray[np.int64]]:
@@ -188,37 +140,26 @@ def join(parts: Contours) -> tuple[Contours, NDArray[np.int64]]:
     return Contours(joined, total, count, sure, peak), home
 
 
-def _sums(
-    samples: NDArray[np.uint8],
-    inside: NDArray[np.bool_],
-    steps: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    sure: float,
-) -> NDArray[np.int64]:
-    """Sum up the samples inside each polygon, along runs in rows: a run belongs to the polygon it enters.
-
-    Whether a sample is inside was settled by its value, so no point has to be looked for in a polygon. A run
-    begins behind the vertex before its first sample, or on it at the block's edge.
-    """
-    on_row = np.flatnonzero(steps[:, 1] % _STEPS == 0)
-    x, y = steps[on_row].T
-    entered = np.zeros(samples.shape, np.int32)
-    entered[y // _STEPS, -(-x // _STEPS)] = owner[on_row]
-    inside[-1], inside[:, -1] = False, False
-    flips = np.flatnonzero(np.diff(inside.ravel(), prepend=False))
-    sums = np.zeros((4, owner[-1] + 1), np.int64)
-    if len(flips):
-        polygon, lengths = entered.ravel()[flips[::2]], flips[1::2] - flips[::2]
-        values, starts = samples[inside].astype(np.int64), np.concatenate([[0], np.cumsum(lengths)[:-1]])
+def _sums(samples: NDArray[np.uint8], outlines: Outlines, level: float) -> NDArray[np.int64]:
+    """Sum up the samples inside each polygon, run by run; the last row and column are the neighbour's."""
+    rows, cols = outlines.starts
+    ours = samples[:-1, :-1]
+    lengths = np.minimum(outlines.lengths, ours.shape[1] - cols)
+    counted = (rows < ours.shape[0]) & (lengths > 0)
+    polygon, lengths = outlines.owners[counted], lengths[counted]
+    sums = np.zeros((4, len(outlines)), np.int64)
+    if len(polygon):
+        values = ours[(ours > int(level)) & (ours != NODATA)].astype(np.int64)
+        starts = np.cumsum(lengths) - lengths
         np.add.at(sums[0], polygon, np.add.reduceat(values, starts))
         np.add.at(sums[1], polygon, lengths)
-        np.add.at(sums[2], polygon, np.add.reduceat((values > sure).astype(np.int64), starts))
+        np.add.at(sums[2], polygon, np.add.reduceat((values > (level + FULL) / 2).astype(np.int64), starts))
         np.maximum.at(sums[3], polygon, np.maximum.reduceat(values, starts))
     return sums
 
 
 def _bend(
-    steps: NDArray[np.int64], rings: NDArray[np.int64], missing: NDArray[np.bool_]
+    points: NDArray[np.int64], rings: NDArray[np.int64], missing: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Bend segments around nodata pixels whose corner they would cut off.
 
@@ -226,17 +167,21 @@ def _bend(
     pixel inside. A vertex where the four pixels meet mends that. No other segment of the cell can lie beyond
     that point, so the polygon stays valid.
     """
-    start, end = steps[:-1], steps[1:]
-    cell = np.minimum((start + end) // (2 * _STEPS), np.array(missing.shape[::-1]) - 2)
-    bends = _left_of(start, end, cell * _STEPS + _STEPS // 2) > 0
-    bends[rings[1:-1] - 1] = False
-    cuts = np.zeros(len(cell), np.bool_)
-    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    middle = points[:-1] + points[1:]
+    cells = np.minimum(middle // (2 * STEPS), np.array(missing.shape[::-1]) - 2)
+    corners = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    near = np.any([missing[cells[:, 1] + down, cells[:, 0] + right] for right, down in corners], axis=0)
+    near[rings[1:-1] - 1] = False  # from one ring to the next
+    segments = np.flatnonzero(near)
+    start, end, cell = points[segments], points[segments + 1], cells[segments]
+    cuts = np.zeros(len(segments), np.bool_)
+    for corner in corners:
         sample = cell + corner
-        cuts |= missing[sample[:, 1], sample[:, 0]] & (_left_of(start, end, sample * _STEPS) < 0)
-    before = np.flatnonzero(bends & cuts) + 1
-    bent = np.insert(steps, before, cell[before - 1] * _STEPS + _STEPS // 2, axis=0)
-    return bent, rings + np.searchsorted(before, rings)
+        cuts |= missing[sample[:, 1], sample[:, 0]] & (_left_of(start, end, sample * STEPS) < 0)
+    meeting = cell * STEPS + STEPS // 2
+    cuts &= _left_of(start, end, meeting) > 0
+    before = segments[cuts] + 1
+    return np.insert(points, before, meeting[cuts], axis=0), rings + np.searchsorted(before, rings)
 
 
 def _left_of(start: NDArray[np.int64], end: NDArray[np.int64], point: NDArray[np.int64]) -> NDArray[np.int64]:

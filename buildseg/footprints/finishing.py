@@ -9,8 +9,9 @@ import shapely
 from numpy.typing import NDArray
 
 from buildseg.footprints.bands import BAND_ROWS, ContourBands
-from buildseg.footprints.contours import FULL, concatenate
+from buildseg.footprints.contours import concatenate
 from buildseg.footprints.ground import Ground
+from buildseg.footprints.marching import FULL
 from buildseg.footprints.measures import count_vertices, geodesic_sizes
 from buildseg.footprints.shaping import Shaped, Shaper, join_shaped
 

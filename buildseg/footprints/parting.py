@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.io import DatasetReader
 
-from buildseg.footprints.contours import FULL, NODATA, Contours, concatenate
+from buildseg.footprints.contours import Contours, concatenate
+from buildseg.footprints.marching import FULL, NODATA
 from buildseg.footprints.raster import has_boundary, read_block
 from buildseg.footprints.split import SplitOptions, split_outline
 from tiling import Block

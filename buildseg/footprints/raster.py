@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from buildseg.classes import BAND_NAMES
-from buildseg.footprints.contours import FULL, NODATA
+from buildseg.footprints.marching import FULL, NODATA
 from tiling import Block
 from tiling.errors import ProbabilityError
 from tiling.output import is_text

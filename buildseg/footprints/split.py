@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label
 from skimage.segmentation import watershed
 
-from buildseg.footprints.contours import FULL, NODATA
+from buildseg.footprints.marching import FULL, NODATA
 from buildseg.footprints.regions import narrow_regions, without_small
 from buildseg.footprints.walls import cut_outline, without_slivers
 from tiling.errors import OptionError

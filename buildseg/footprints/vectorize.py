@@ -16,10 +16,11 @@ from rasterio.io import DatasetReader
 
 from buildseg import __version__
 from buildseg.footprints.bands import ContourBands
-from buildseg.footprints.contours import FULL, Contours, contour_level, trace
+from buildseg.footprints.contours import Contours, contour_level, trace
 from buildseg.footprints.finishing import Finisher
 from buildseg.footprints.ground import check_crs, find_ground
 from buildseg.footprints.joining import Joiner
+from buildseg.footprints.marching import FULL
 from buildseg.footprints.parting import Parter
 from buildseg.footprints.raster import cut_blocks, limited_cache, opened_probability, read_block
 from buildseg.footprints.shaping import ShapeOptions, Shaper
