@@ -9,6 +9,9 @@ import shapely
 
 GEOMETRY = "geometry"
 
+# Arrow's own asks for huge pages, and filling the first of them with zeros can take 20 ms.
+_POOL = pyarrow.system_memory_pool()
+
 
 class ArrowFootprints:
     """The tables of a stream on their way into a file.
@@ -57,7 +60,7 @@ class ArrowFootprints:
 
 def _to_arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
     columns = pyarrow.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
-    wkb = pyarrow.array(shapely.to_wkb(frame.geometry.array), pyarrow.binary())
+    wkb = pyarrow.array(shapely.to_wkb(frame.geometry.array), pyarrow.binary(), memory_pool=_POOL)
     return columns.replace_schema_metadata().append_column(GEOMETRY, wkb)
 
 
