@@ -323,7 +323,7 @@ class TestFullDisk:
 
 
 @pytest.mark.parametrize("side", [100, 200, 300, 700])
-def test_looks_tell_scenes_apart_that_differ_in_a_corner_or_the_middle(tmp_path, side):
+def test_looks_tell_scenes_apart_that_differ_in_the_middle_or_on_a_side(tmp_path, side):
     model = sloped_model()
 
     def looks(changed=None):
@@ -333,6 +333,6 @@ def test_looks_tell_scenes_apart_that_differ_in_a_corner_or_the_middle(tmp_path,
         with opened_job(Request(str(scenes.write(tmp_path / "scene.tif", pixels))), [model], OPTIONS) as job:
             return job.looks()
 
-    last = side - 1
-    places = [None, (0, 0), (0, last), (last, 0), (last, last), (side // 2, side // 2)]
+    half, last = side // 2, side - 1
+    places = [None, (half, half), (0, half), (last, half), (half, 0), (half, last)]
     assert len({looks(place) for place in places}) == len(places)

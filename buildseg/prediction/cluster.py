@@ -17,7 +17,7 @@ from distributed.comm.addressing import get_address_host_port
 from distributed.comm.core import CommClosedError
 
 from buildseg.model_file import Model
-from buildseg.prediction.job import Job, Request, opened_job, runs_of
+from buildseg.prediction.job import Job, Request, identify, opened_job, runs_of
 from buildseg.prediction.local import Finished, LocalPredictor
 from buildseg.prediction.options import PredictOptions
 from buildseg.progress import Track, silent
@@ -50,6 +50,7 @@ class ClusterPredictor:
 
     def __init__(self, client: Client, models: Sequence[Model], options: PredictOptions) -> None:
         self.models = models
+        self.identities = [identify(model) for model in models]
         self._client = client
         # Others may use the cluster at the same time, with other models.
         self._name = f"buildseg-{secrets.token_hex(8)}"

@@ -81,7 +81,10 @@ class Job:
         """Digest a few small pieces of the scene, which tell scenes apart whose files cannot be looked at."""
         height, width = self.scene.height, self.scene.width
         rows, cols = min(height, _LOOK_SIDE), min(width, _LOOK_SIDE)
-        places = [(row, col) for row in _look_starts(height) for col in _look_starts(width)]
+        middle, *ends = _look_starts(height)
+        centre, *sides = _look_starts(width)
+        # At the corners images that stand aslant hold nothing.
+        places = [(middle, centre), *((end, centre) for end in ends), *((middle, side) for side in sides)]
         return _digest(*(array for place in places for array in self.scene.read_region(*place, rows, cols)))
 
 
@@ -139,14 +142,20 @@ def runs_of(blocks: Sequence[Block]) -> list[list[Block]]:
     return [[block for _, block in group] for _, group in groupby(numbered, key=lambda pair: pair[0])]
 
 
-def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, precision: str) -> dict[str, str]:
+def identify(model: Model) -> str:
+    """Name a network and digest its weights; of large ones that takes a tenth of a second."""
+    weights = (value.cpu().contiguous().flatten().numpy() for value in model.network.state_dict().values())
+    return f"{model.card.architecture['name']} {_digest(repr(model.card.architecture).encode(), *weights)}"
+
+
+def fingerprint(job: Job, identities: Sequence[str], options: PredictOptions, precision: str) -> dict[str, str]:
     """Put all that the probabilities depend on into words.
 
     Batch size, threads, workers and device are left out: they change no more than the last bits of a sum.
 
     Args:
         job: The scene.
-        models: What it is predicted with.
+        identities: Of the models that it is predicted with, from `identify`.
         options: How.
         precision: The arithmetic.
 
@@ -168,18 +177,15 @@ def fingerprint(job: Job, models: Sequence[Model], options: PredictOptions, prec
         "--scale": ", ".join(map(str, options.scales)),
         "--precision": precision,
         "--block": str(job.blocks[0].rows),
+        "scaling": _digest(repr(job.contracts).encode()),
     }
-    for number, (model, contract) in enumerate(zip(models, job.contracts, strict=True), 1):
-        weights = (value.cpu().contiguous().flatten().numpy() for value in model.network.state_dict().values())
-        digest = _digest(repr((model.card.architecture, contract)).encode(), *weights)
-        words[f"model {number}"] = f"{model.card.architecture['name']} {digest}"
-    return words
+    return words | {f"model {number}": identity for number, identity in enumerate(identities, 1)}
 
 
-def _look_starts(length: int) -> list[int]:
-    """Where along a side is looked: at its start, about its middle but within one tile of the file, and at its end."""
+def _look_starts(length: int) -> tuple[int, int, int]:
+    """Where along a side is looked: about its middle but within one tile of the file, at its start, and at its end."""
     end = max(0, length - _LOOK_SIDE)
-    return sorted({0, round(end / 2 / _LOOK_SIDE) * _LOOK_SIDE, end})
+    return round(end / 2 / _LOOK_SIDE) * _LOOK_SIDE, 0, end
 
 
 def _files_of(path: str) -> str:

@@ -10,7 +10,7 @@ from buildseg.model_file import Model
 from buildseg.networks.cost import flops_per_pixel
 from buildseg.prediction.allocation import keep_freed_memory
 from buildseg.prediction.engine import Pace, predict_blocks
-from buildseg.prediction.job import Job, runs_of
+from buildseg.prediction.job import Job, identify, runs_of
 from buildseg.prediction.network import Arithmetic, Ensemble, Network, TorchNetwork, views
 from buildseg.prediction.options import PredictOptions
 from buildseg.progress import Track, silent
@@ -52,6 +52,7 @@ class LocalPredictor:
         machine = options.machine
         device = resolve_device(machine.device)
         self.models = models
+        self.identities = [identify(model) for model in models]
         self.precision = resolve_precision(machine.precision, device)
         shown = views(options.augmentation, options.scales)
         self.arithmetic = Arithmetic(self.precision, machine.compiled, shown)

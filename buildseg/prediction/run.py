@@ -137,6 +137,10 @@ class Predictor(Protocol):
         """What the probabilities are the mean of."""
 
     @property
+    def identities(self) -> Sequence[str]:
+        """Of each, from `identify`."""
+
+    @property
     def precision(self) -> str:
         """The arithmetic: fp32, bf16 or fp16."""
 
@@ -202,7 +206,7 @@ def predict_with(
     with opened_job(request, predictor.models, options) as job:
         if job.area is not None and job.area.empty:
             return None
-        words = fingerprint(job, predictor.models, options, predictor.precision)
+        words = fingerprint(job, predictor.identities, options, predictor.precision)
         with opened_folder(outputs.written[0], words, resume=outputs.resume, overwrite=outputs.overwrite) as folder:
             profile = job.profile(predictor.models)
             model = " + ".join(text for name, text in words.items() if name.startswith("model "))
@@ -293,7 +297,7 @@ def is_finished(
     if not recorded and outputs.overwrite:
         return False
     with opened_job(request, predictor.models, options) as job:
-        words = fingerprint(job, predictor.models, options, predictor.precision)
+        words = fingerprint(job, predictor.identities, options, predictor.precision)
     words |= polygons.in_words() if outputs.footprints else {}
     if recorded:
         check_record(outputs.record, words, str(outputs.written[0]))
