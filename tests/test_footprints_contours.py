@@ -12,10 +12,10 @@ from buildseg.footprints.marching import FULL, NODATA, STEPS, march
 from buildseg.footprints.raster import cut_blocks
 
 
-def contours_by_blocks(samples, level, size, seed=0):
+def contours_by_blocks(samples, level, shape, seed=0):
     """All contours in an order of their own, geometries normalized; the blocks come in any order."""
     padded = np.pad(samples, 1, constant_values=NODATA)
-    blocks = cut_blocks(*samples.shape, size)
+    blocks = cut_blocks(*samples.shape, shape)
     joiner, done = Joiner(blocks), []
     for number in np.random.default_rng(seed).permutation(len(blocks)) if seed else range(len(blocks)):
         block = blocks[number]
@@ -62,25 +62,26 @@ def rasters(draw):
     return samples
 
 
+SHAPES = st.tuples(st.integers(3, 40), st.integers(3, 40))
 THRESHOLDS = st.one_of(st.sampled_from([0.5, 0.001, 0.999]), st.floats(0.01, 0.99))
 
 
 @settings(deadline=None, max_examples=120)
-@given(rasters(), THRESHOLDS, st.integers(3, 40), st.integers(0, 9))
-def test_contours_do_not_depend_on_the_block_size_nor_on_the_order(samples, threshold, size, seed):
+@given(rasters(), THRESHOLDS, SHAPES, st.integers(0, 9))
+def test_contours_do_not_depend_on_the_block_size_nor_on_the_order(samples, threshold, shape, seed):
     level = contour_level(threshold)
-    whole = contours_by_blocks(samples, level, 1000)
-    parts = contours_by_blocks(samples, level, size, seed)
+    whole = contours_by_blocks(samples, level, (1000, 1000))
+    parts = contours_by_blocks(samples, level, shape, seed)
     assert len(parts.polygons) == len(whole.polygons)
     assert shapely.equals_exact(parts.polygons, whole.polygons, 0).all()
     assert np.array_equal(parts.sums, whole.sums)
 
 
 @settings(deadline=None, max_examples=120)
-@given(rasters(), THRESHOLDS, st.integers(3, 40))
-def test_contours_hold_exactly_the_pixel_centres_above_the_threshold(samples, threshold, size):
+@given(rasters(), THRESHOLDS, SHAPES)
+def test_contours_hold_exactly_the_pixel_centres_above_the_threshold(samples, threshold, shape):
     level = contour_level(threshold)
-    contours = contours_by_blocks(samples, level, size)
+    contours = contours_by_blocks(samples, level, shape)
     inside = (samples > level) & (samples != NODATA)
     shapes = [(polygon, number) for number, polygon in enumerate(contours.polygons, 1)]
     labels = np.zeros(samples.shape, np.int32)
@@ -92,9 +93,9 @@ def test_contours_hold_exactly_the_pixel_centres_above_the_threshold(samples, th
 
 
 @settings(deadline=None, max_examples=120)
-@given(rasters(), THRESHOLDS, st.integers(3, 40))
-def test_contours_cover_no_nodata_pixel_and_nothing_beyond_the_raster(samples, threshold, size):
-    polygons = contours_by_blocks(samples, contour_level(threshold), size).polygons
+@given(rasters(), THRESHOLDS, SHAPES)
+def test_contours_cover_no_nodata_pixel_and_nothing_beyond_the_raster(samples, threshold, shape):
+    polygons = contours_by_blocks(samples, contour_level(threshold), shape).polygons
     rows, cols = np.nonzero(samples == NODATA)
     holes = shapely.box(cols, rows, cols + 1, rows + 1)
     assert shapely.area(shapely.intersection(polygons[:, None], holes)).sum() == 0
@@ -162,7 +163,7 @@ def test_level_keeps_a_value_that_is_exactly_the_threshold():
 
 def test_contour_runs_between_samples_where_the_level_is_reached():
     samples = np.tile(np.array([0, 100, 200, 100, 0], np.uint8), (5, 1))
-    polygon = contours_by_blocks(samples, contour_level(0.5), 100).polygons[0]
+    polygon = contours_by_blocks(samples, contour_level(0.5), (100, 100)).polygons[0]
     west, north, east, south = polygon.bounds
     assert (west, east) == pytest.approx((1.5 + 0.265, 3.5 - 0.265), abs=1 / 1024)
     assert (north, south) == pytest.approx((0.5 - 0.365, 4.5 + 0.365), abs=1 / 1024)
@@ -171,38 +172,39 @@ def test_contour_runs_between_samples_where_the_level_is_reached():
 def test_contour_of_certainty_ends_at_the_pixel_edge_of_the_scene_and_of_nodata():
     samples = np.full((4, 6), 254, np.uint8)
     samples[:, 4:] = NODATA
-    polygon = contours_by_blocks(samples, contour_level(0.5), 100).polygons[0]
+    polygon = contours_by_blocks(samples, contour_level(0.5), (100, 100)).polygons[0]
     assert polygon.bounds == (0, 0, 4, 4)
 
 
 def test_inner_corner_of_nodata_is_followed_to_the_corner():
     samples = np.full((4, 4), 254, np.uint8)
     samples[2:, 2:] = NODATA
-    polygon = contours_by_blocks(samples, contour_level(0.5), 100).polygons[0]
+    polygon = contours_by_blocks(samples, contour_level(0.5), (100, 100)).polygons[0]
     assert (2, 2) in polygon.exterior.coords
 
 
 def test_pixels_that_touch_across_nodata_stay_apart():
     samples = np.array([[254, 255], [255, 254]], np.uint8)
-    assert len(contours_by_blocks(samples, contour_level(0.5), 100).polygons) == 2
+    assert len(contours_by_blocks(samples, contour_level(0.5), (100, 100)).polygons) == 2
 
 
 def test_hole_across_block_borders_stays_a_hole():
     samples = np.full((20, 20), 254, np.uint8)
     samples[6:14, 6:14] = 0
-    contours = contours_by_blocks(samples, contour_level(0.5), 7)
+    contours = contours_by_blocks(samples, contour_level(0.5), (7, 7))
     assert len(contours.polygons) == 1
     assert len(contours.polygons[0].interiors) == 1
     assert contours.count[0] == 400 - 64
 
 
 @settings(deadline=None)
-@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 60))
-def test_blocks_share_lines_and_cover_the_scene_with_one_line_around_it(height, width, size):
-    blocks = cut_blocks(height, width, size)
+@given(st.integers(1, 200), st.integers(1, 200), st.tuples(st.integers(1, 60), st.integers(1, 60)))
+def test_blocks_share_lines_and_cover_the_scene_with_one_line_around_it(height, width, shape):
+    blocks = cut_blocks(height, width, shape)
     covered = np.zeros((height + 2, width + 2), np.int8)
     for block in blocks:
         covered[block.row + 1 :, block.col + 1 :][: block.rows - 1, : block.cols - 1] += 1
-        assert min(3, size + 1) <= block.rows <= size + 2
+        for length, most in zip((block.rows, block.cols), shape, strict=True):
+            assert min(3, most + 1) <= length <= most + 2
     assert (covered[:-1, :-1] == 1).all()
     assert (covered[-1] == 0).all() and (covered[:, -1] == 0).all()

@@ -42,7 +42,7 @@ def row_houses(degrees=23.0, seed=0):
     return building.astype(np.uint8), np.clip(254 * np.exp(-((wall / 1.5) ** 2)) + noise[1], 0, 254).astype(np.uint8)
 
 
-def footprints(path, split="auto", block=512, **shape):
+def footprints(path, split="auto", block=(512, 512), **shape):
     options = ShapeOptions(split=SplitOptions(split), **shape)
     return vectorize(path, VectorizeOptions(crs="native", shape=options, block=block))
 
@@ -71,7 +71,7 @@ def test_row_houses_are_told_apart_and_share_their_walls(row, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_row_houses_do_not_depend_on_blocks(row, shape):
-    assert_geodataframe_equal(footprints(row, block=37, **shape), footprints(row, **shape))
+    assert_geodataframe_equal(footprints(row, block=(37, 37), **shape), footprints(row, **shape))
 
 
 def test_sums_of_parts_are_those_of_the_whole(row):
@@ -128,7 +128,12 @@ def test_the_bound_goes_with_regularizing():
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1), st.integers(8, 70), st.sampled_from(["none", "distance", "boundary"]), st.booleans())
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(8, 70), st.integers(8, 70)),
+    st.sampled_from(["none", "distance", "boundary"]),
+    st.booleans(),
+)
 def test_noise_never_overlaps_and_does_not_depend_on_blocks(tmp_path_factory, seed, block, split, regularize):
     rng = np.random.default_rng(seed)
     smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(2, 80, 60)), (0, 1.6, 1.6))

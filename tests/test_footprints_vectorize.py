@@ -77,7 +77,7 @@ def test_frame_has_the_columns_and_wgs84_by_default(noisy):
 
 
 @pytest.mark.parametrize("crs", ["wgs84", "native"])
-@pytest.mark.parametrize("block", [11, 37, 64])
+@pytest.mark.parametrize("block", [(11, 11), (37, 90), (64, 16)])
 def test_frame_does_not_depend_on_the_block_size(noisy, block, crs):
     whole = vectorize(noisy[0], VectorizeOptions(min_area=1, crs=crs))
     parts = vectorize(noisy[0], VectorizeOptions(min_area=1, crs=crs, block=block))
@@ -99,7 +99,7 @@ def test_progress_counts_the_blocks(noisy):
             seen.append(label)
             yield item
 
-    vectorize(noisy[0], VectorizeOptions(block=64), track=track)
+    vectorize(noisy[0], VectorizeOptions(block=(64, 64)), track=track)
     assert len(seen) == 9
 
 
@@ -274,7 +274,7 @@ def test_a_core_is_asked_for_anywhere_in_the_footprint(tmp_path):
     samples[10, 10] = 200
     path = write_raster(tmp_path / "p.tif", samples)
     assert len(vectorize(path, VectorizeOptions(**RAW))) == 2
-    sure = vectorize(path, VectorizeOptions(core=200 / 254, block=7, **RAW))
+    sure = vectorize(path, VectorizeOptions(core=200 / 254, block=(7, 7), **RAW))
     assert len(sure) == 1 and sure["area_m2"][0] > 300 * GSD**2
     assert vectorize(path, VectorizeOptions(core=201 / 254, **RAW)).empty
 
@@ -289,7 +289,7 @@ def test_small_holes_are_filled_unless_a_footprint_stands_there(tmp_path):
     path = write_raster(tmp_path / "p.tif", samples)
 
     def holes(smallest):
-        found = vectorize(path, VectorizeOptions(min_area=1, shape=ShapeOptions(0, smallest), block=16))
+        found = vectorize(path, VectorizeOptions(min_area=1, shape=ShapeOptions(0, smallest), block=(16, 16)))
         return [len(shape.interiors) for shape in found.geometry]
 
     assert holes(0) == [2, 2, 0]
@@ -323,7 +323,7 @@ NOISE = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=25)
-@given(NOISE, st.sampled_from([None, 0.2, 0.7]), st.integers(8, 70))
+@given(NOISE, st.sampled_from([None, 0.2, 0.7]), st.tuples(st.integers(8, 70), st.integers(8, 70)))
 def test_footprints_do_not_overlap_and_do_not_depend_on_blocks(tmp_path_factory, seed, tolerance, block):
     rng = np.random.default_rng(seed)
     smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(90, 60)), 1.2)
@@ -344,7 +344,7 @@ def test_what_waits_on_disk_comes_back_as_it_was(tmp_path, monkeypatch):
     rng = np.random.default_rng(3)
     smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(1300, 90)), 2.5)
     path = write_raster(tmp_path / "p.tif", np.clip(127 + 900 * smooth, 0, 254).astype(np.uint8))
-    options = VectorizeOptions(min_area=0.5, block=100)
+    options = VectorizeOptions(min_area=0.5, block=(100, 100))
     expected = vectorize(path, options)
     written = []
     for name in ("bands", "tables"):
@@ -379,7 +379,7 @@ def test_what_waits_on_disk_comes_back_as_it_was(tmp_path, monkeypatch):
         ({"shape": {"min_hole": -1}}, "--min-hole"),
         ({"core": 0.4}, "--core"),
         ({"core": 1.0}, "--core"),
-        ({"block": 0}, "--block"),
+        ({"block": (512, 0)}, "block: 512 x 0"),
         ({"crs": "utm"}, "--crs"),
         ({"crs": "EPSG:1"}, "--crs"),
         ({"crs": "EPSG:4978"}, "--crs"),

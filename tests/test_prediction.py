@@ -569,7 +569,7 @@ def laid_out(request, town, tmp_path_factory):
     path, model = town
     card = replace(model.card, contract=replace(model.card.contract, gsd=request.param or model.card.contract.gsd))
 
-    def run(batch_size=2, streams=1, block=None, piece=2048):
+    def run(batch_size=2, streams=1, block=None, piece=(2048, 2048)):
         options = PredictOptions(window=128, block=block, machine=Machine("cpu", "fp32", batch_size))
         predictor = LocalPredictor([replace(model, card=card)], options)
         predictor.pace = replace(predictor.pace, streams=streams)
@@ -589,8 +589,8 @@ class TestSameness:
         [
             {"block": 64},
             {"block": 200, "streams": 2},
-            {"block": 4096, "piece": 50},
-            {"piece": 129, "streams": 2},
+            {"block": 4096, "piece": (50, 80)},
+            {"piece": (129, 129), "streams": 2},
         ],
         ids=str,
     )

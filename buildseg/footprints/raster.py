@@ -23,23 +23,24 @@ from tiling.output import is_text
 _CACHE_BYTES = 64 * 2**20
 
 
-def cut_blocks(height: int, width: int, size: int) -> list[Block]:
+def cut_blocks(height: int, width: int, shape: tuple[int, int]) -> list[Block]:
     """Cut a scene and one line of nodata around it into blocks that share their border lines of samples.
 
     Args:
         height: The scene's rows.
         width: The scene's columns.
-        size: Rows and columns from one shared line to the next. The first shared line is the last of the scene's
-            first ``size``, so that no block of them waits for a line of the next; the last block may have one more.
+        shape: Rows and columns from one shared line to the next. The first shared lines are the last of the scene's
+            first rows and columns, so that no block of those waits for a line of the next; the last may have one more.
 
     Returns:
         The blocks, row by row; row -1 is the line above the scene, column -1 the line left of it.
     """
 
-    def spans(length: int) -> list[tuple[int, int]]:
-        return [(first, last - first + 1) for first, last in pairwise((-1, *range(size - 1, length - 1, size), length))]
+    def spans(length: int, step: int) -> list[tuple[int, int]]:
+        return [(first, last - first + 1) for first, last in pairwise((-1, *range(step - 1, length - 1, step), length))]
 
-    return [Block(row, col, rows, cols) for row, rows in spans(height) for col, cols in spans(width)]
+    down, across = spans(height, shape[0]), spans(width, shape[1])
+    return [Block(row, col, rows, cols) for row, rows in down for col, cols in across]
 
 
 def limited_cache() -> rasterio.Env:

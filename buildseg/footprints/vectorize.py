@@ -45,7 +45,7 @@ class VectorizeOptions:
         min_area: Square metres below which a footprint is dropped, before it is simplified; 0 or more.
         shape: What shape they are given.
         crs: "wgs84", "native" (the raster's own) or "EPSG:n".
-        block: Rows and columns that are worked on at once. The footprints do not depend on it.
+        block: Rows and columns that are worked on at once. The footprints do not depend on them.
 
     Raises:
         OptionError: A value is out of its range, or the CRS is unknown.
@@ -56,7 +56,7 @@ class VectorizeOptions:
     min_area: float = 5.0
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     crs: str = "wgs84"
-    block: int = 512
+    block: tuple[int, int] = (512, 2048)
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -68,8 +68,8 @@ class VectorizeOptions:
             )
         if not 0 <= self.min_area < np.inf:
             raise OptionError(f"--min-area {self.min_area:g} is no area in square metres; give 0 or more")
-        if self.block < 1:
-            raise OptionError(f"--block {self.block} is no number of pixels; give 1 or more")
+        if min(self.block) < 1:
+            raise OptionError(f"block: {self.block[0]} x {self.block[1]} pixels are none; give 1 or more of each")
         check_crs(self.crs)
 
     def in_words(self) -> dict[str, str]:
