@@ -25,7 +25,7 @@ class SceneArea:
     """An area in the pixel coordinates of a scene: x is the column, y the row.
 
     What it merely borders on, it does not touch. That is decided pixel by pixel, so that it does not depend on the
-    rectangle that is asked for.
+    rectangle that is asked for. Pixels next to those that it touches are needed, too: contours run between centres.
 
     Attributes:
         geometry: What of the area lies in the scene.
@@ -38,13 +38,13 @@ class SceneArea:
         """Whether the area does not touch the scene."""
         return bool(self.geometry.is_empty)
 
-    def touches(self, window: Window) -> bool:
-        """Say whether any of the area lies in a window."""
-        square = shapely.box(window.col, window.row, window.col + window.size, window.row + window.size)
-        return bool(_share_ground(self.geometry, square))
+    def needs(self, window: Window) -> bool:
+        """Say whether any pixel of a window is needed."""
+        end = (window.col + window.size + 1, window.row + window.size + 1)
+        return bool(_share_ground(self.geometry, shapely.box(window.col - 1, window.row - 1, *end)))
 
-    def mask(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
-        """Say which pixels of a rectangle the area touches.
+    def needed(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
+        """Say which pixels of a rectangle are needed.
 
         Args:
             row: First row.
@@ -55,15 +55,18 @@ class SceneArea:
         Returns:
             Shape (rows, cols).
         """
+        return _widened(self._touched(row - 1, col - 1, rows + 2, cols + 2))
+
+    def _touched(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
+        """Say which pixels of a rectangle the area touches, shape (rows, cols)."""
         around = shapely.box(col - 2, row - 2, col + cols + 2, row + rows + 2)
         here = _polygons(shapely.intersection(self.geometry, around))
         if here.is_empty:
             return np.zeros((rows, cols), np.bool_)
         touched = _burn(here, row, col, rows, cols)
         outline = _burn(shapely.boundary(here), row - 1, col - 1, rows + 2, cols + 2)
-        near = np.logical_or.reduce([outline[y : y + rows, x : x + cols] for y in range(3) for x in range(3)])
         # How exactly lines are burnt depends on where they are cut, so that pixels along them are looked at one by one.
-        down, across = np.nonzero(near)
+        down, across = np.nonzero(_widened(outline))
         left, top = across + col, down + row
         # A copy, for what is prepared must not be used by two threads.
         whole = shapely.from_wkb(shapely.to_wkb(self.geometry))
@@ -138,6 +141,13 @@ class AreaOfInterest:
         return shapely.intersection(
             self.geometry, shapely.box(west - margin, south - margin, east + margin, north + margin)
         )
+
+
+def _widened(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say where a pixel or one of its eight neighbours is set, without the outermost lines."""
+    rows, cols = pixels.shape[0] - 2, pixels.shape[1] - 2
+    shifted = [pixels[y : y + rows, x : x + cols] for y in range(3) for x in range(3)]
+    return np.asarray(np.logical_or.reduce(shifted))
 
 
 def _share_ground(area: shapely.Geometry, squares: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import scipy.ndimage
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -54,44 +55,45 @@ def areas(draw):
     return SceneArea(shapely.union_all([part for part in parts if part.geom_type == "Polygon" and part.area > 0.1]))
 
 
-class TestTouching:
+class TestNeeding:
     @given(areas(), st.integers(0, SIDE - 1), st.integers(0, SIDE - 1), st.integers(1, SIDE))
-    def test_a_window_touches_iff_its_mask_has_a_pixel(self, area, row, col, size):
-        inside = area.mask(row, col, min(size, SIDE - row), min(size, SIDE - col))
-        assert area.touches(Window(row, col, size)) == inside.any()
+    def test_a_window_is_needed_iff_one_of_its_pixels_is(self, area, row, col, size):
+        needed = area.needed(row, col, min(size, SIDE - row), min(size, SIDE - col))
+        assert area.needs(Window(row, col, size)) == needed.any()
 
     @given(areas(), st.integers(0, SIDE - 1), st.integers(0, SIDE - 1), st.integers(1, SIDE), st.integers(1, SIDE))
-    def test_the_mask_of_a_part_is_the_part_of_the_mask(self, area, row, col, rows, cols):
+    def test_what_is_needed_of_a_part_is_that_of_the_whole(self, area, row, col, rows, cols):
         rows, cols = min(rows, SIDE - row), min(cols, SIDE - col)
-        whole = area.mask(0, 0, SIDE, SIDE)
-        np.testing.assert_array_equal(area.mask(row, col, rows, cols), whole[row : row + rows, col : col + cols])
+        whole = area.needed(0, 0, SIDE, SIDE)
+        np.testing.assert_array_equal(area.needed(row, col, rows, cols), whole[row : row + rows, col : col + cols])
 
     @settings(max_examples=30)
     @given(areas())
-    def test_pixels_are_those_that_share_ground(self, area):
+    def test_pixels_are_those_that_share_ground_and_their_neighbours(self, area):
         shared = shapely.area(shapely.intersection(area.geometry, squares(SIDE, SIDE)))
-        inside = area.mask(0, 0, SIDE, SIDE)
-        assert inside[shared > 1e-6].all()
-        assert not inside[~shapely.intersects(area.geometry, squares(SIDE, SIDE))].any()
+        met = shapely.intersects(area.geometry, squares(SIDE, SIDE))
+        needed = area.needed(0, 0, SIDE, SIDE)
+        assert needed[scipy.ndimage.binary_dilation(shared > 1e-6, np.ones((3, 3)))].all()
+        assert not needed[~scipy.ndimage.binary_dilation(met, np.ones((3, 3)))].any()
 
-    def test_neighbours_are_not_touched(self):
+    def test_one_line_of_neighbours(self):
         area = SceneArea(shapely.box(10, 20, 14, 25))
-        assert area.mask(0, 0, SIDE, SIDE).sum() == 4 * 5
-        assert area.mask(20, 10, 5, 4).all()
-        assert not area.touches(Window(20, 14, 5))
-        assert area.touches(Window(24, 13, 5))
+        assert area.needed(0, 0, SIDE, SIDE).sum() == 6 * 7
+        assert area.needed(19, 9, 7, 6).all()
+        assert area.needs(Window(20, 14, 5))
+        assert not area.needs(Window(20, 15, 5))
 
     def test_an_edge_through_the_corner_of_a_pixel(self):
         """Burnt in one part of the scene and not in another, if it is left to GDAL."""
         area = SceneArea(shapely.Polygon([(31, 33), (27, 13), (0, 0)]))
-        assert area.mask(0, 0, SIDE, SIDE)[18, 28]
-        assert area.mask(0, 26, 21, 3)[18, 2]
+        assert area.needed(0, 0, SIDE, SIDE)[18, 29]
+        assert area.needed(0, 26, 21, 4)[18, 3]
 
-    def test_nothing_touches_nothing(self):
+    def test_nothing_needs_nothing(self):
         area = SceneArea(shapely.Polygon())
         assert area.empty
-        assert not area.touches(Window(0, 0, SIDE))
-        assert not area.mask(0, 0, SIDE, SIDE).any()
+        assert not area.needs(Window(0, 0, SIDE))
+        assert not area.needed(0, 0, SIDE, SIDE).any()
 
 
 class TestBringing:
@@ -149,13 +151,13 @@ class TestBringing:
         place = Affine(10, 0, 828_000, 0, -10, 1_000_000)
         path = write(tmp_path / "area.geojson", shapely.box(-180, 0, -179.98, 10), crs=4326)
         with Scene(scenes.write(tmp_path / "scene.tif", scenes.picture(), crs="EPSG:32660", transform=place)) as scene:
-            inside = AreaOfInterest.read(path).on(scene).mask(0, 0, scene.height, scene.width)
+            needed = AreaOfInterest.read(path).on(scene).needed(0, 0, scene.height, scene.width)
             lon = rasterio.warp.transform(
                 scene.crs, "EPSG:4326", *scene.transform @ (np.arange(220) + 0.5, np.full(220, 75.5))
             )[0]
         expected = np.array([-180 <= value < -179.98 for value in lon])
         assert 0 < expected.sum() < 220
-        assert (inside[75] != expected).sum() <= 2
+        assert (needed[75] != expected).sum() <= 4
 
     def test_an_area_without_a_place_on_earth(self, scene):
         site = 'LOCAL_CS["site",UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'

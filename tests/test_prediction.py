@@ -112,10 +112,10 @@ class Corner:
     def __init__(self, row, col):
         self.row, self.col = row, col
 
-    def touches(self, window):
+    def needs(self, window):
         return window.row < self.row and window.col < self.col
 
-    def mask(self, row, col, rows, cols):
+    def needed(self, row, col, rows, cols):
         return (np.arange(row, row + rows) < self.row)[:, None] & (np.arange(col, col + cols) < self.col)
 
 

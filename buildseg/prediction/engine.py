@@ -24,13 +24,13 @@ _READ_AHEAD = 4
 
 
 class Area(Protocol):
-    """Where in a scene anything is wanted."""
+    """What of a scene is wanted."""
 
-    def touches(self, window: Window) -> bool:
-        """Say whether any of it lies in a window."""
+    def needs(self, window: Window) -> bool:
+        """Say whether any pixel of a window is wanted."""
 
-    def mask(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
-        """Say which pixels of a rectangle it touches, shape (rows, cols)."""
+    def needed(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
+        """Say which pixels of a rectangle are wanted, shape (rows, cols)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,13 @@ def predict_blocks(
             for part in _parts(runs[number], channels, _stitched(group, stitcher)):
                 if area is not None:
                     block = part.block
-                    part.pixels[:, ~area.mask(block.row, block.col, block.rows, block.cols)] = NODATA
+                    part.pixels[:, ~area.needed(block.row, block.col, block.rows, block.cols)] = NODATA
                 yield part
 
 
 def _read(scene: Scene, places: Iterable[_Place], pace: Pace, area: Area | None) -> Generator[_Seen, None, None]:
     def load(neighbours: list[_Place]) -> list[_Seen]:
-        if area is not None and not any(area.touches(place.window) for place in neighbours):
+        if area is not None and not any(area.needs(place.window) for place in neighbours):
             return [_Seen(place) for place in neighbours]
         return _load(scene, neighbours, pace.device)
 

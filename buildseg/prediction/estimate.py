@@ -153,7 +153,7 @@ def _count(job: Job, block: Block) -> int:
     rows, cols = job.grid.touching(block)
     if job.area is None:
         return len(rows) * len(cols)
-    return sum(job.area.touches(Window(row, col, job.grid.size)) for row in rows for col in cols)
+    return sum(job.area.needs(Window(row, col, job.grid.size)) for row in rows for col in cols)
 
 
 def _sized(count: float) -> str:
