@@ -84,11 +84,15 @@ class Finisher:
         groups = everything.group
         meets = np.zeros(len(here), np.bool_)
         changed = everything.shape != everything.plain
-        trees = {"shape": shapely.STRtree(everything.shape), "plain": shapely.STRtree(everything.plain)}
-        for own, name in ((here.shape, "shape"), (here.shape, "plain"), (here.plain, "shape")):
-            one, other = trees[name].query(own, predicate="intersects")
+        for own, theirs in (
+            (here.shape, everything.shape),
+            (here.shape, everything.plain),
+            (here.plain, everything.shape),
+        ):
+            one, other = shapely.STRtree(theirs).query(own)
             apart = (groups[one] != groups[other]) & (changed[one] | changed[other])
-            meets[one[apart]] = True
+            one, other = one[apart], other[apart]
+            meets[one[_intersect(own, one, theirs, other)]] = True
         back = np.isin(here.group, here.group[meets])
         status = np.where(back, self._shaper.untouched, here.status)
         return Shaped(here.contours, here.plain, np.where(back, here.plain, here.shape), status, here.group)
@@ -117,6 +121,16 @@ class Finisher:
         }
         self._count += len(order)
         return geopandas.GeoDataFrame(columns, geometry=geometry[order], crs=self._ground.target)
+
+
+def _intersect(
+    own: NDArray[np.object_], one: NDArray[np.int64], theirs: NDArray[np.object_], other: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Say which pairs of polygons, given by their numbers, intersect; many may be with one that has many holes."""
+    swapped = shapely.get_num_coordinates(own)[one] < shapely.get_num_coordinates(theirs)[other]
+    larger, smaller = (np.where(swap, theirs[other], own[one]) for swap in (swapped, ~swapped))
+    shapely.prepare(larger)
+    return np.asarray(shapely.intersects(larger, smaller))
 
 
 def _first(polygons: NDArray[np.object_]) -> NDArray[np.float64]:
