@@ -16,6 +16,7 @@ from buildseg.labels import extent, pyproj_crs, read_labels
 from tiling import Scene, Window
 from tiling.errors import LabelError, OptionError
 
+REACH = 64
 _STEPS = 1000
 _MARGIN = 0.1
 
@@ -25,13 +26,16 @@ class SceneArea:
     """An area in the pixel coordinates of a scene: x is the column, y the row.
 
     What it merely borders on, it does not touch. That is decided pixel by pixel, so that it does not depend on the
-    rectangle that is asked for. Pixels next to those that it touches are needed, too: contours run between centres.
+    rectangle that is asked for. Pixels some way beyond it are needed, too: buildings across its edge get their shape
+    before they are cut, so that it is the same on both sides.
 
     Attributes:
         geometry: What of the area lies in the scene.
+        reach: How many rows and columns beyond pixels that it touches are needed.
     """
 
     geometry: shapely.Geometry
+    reach: int = REACH
 
     @property
     def empty(self) -> bool:
@@ -40,8 +44,8 @@ class SceneArea:
 
     def needs(self, window: Window) -> bool:
         """Say whether any pixel of a window is needed."""
-        end = (window.col + window.size + 1, window.row + window.size + 1)
-        return bool(_share_ground(self.geometry, shapely.box(window.col - 1, window.row - 1, *end)))
+        top, left, far = window.row - self.reach, window.col - self.reach, window.size + 2 * self.reach
+        return bool(_share_ground(self.geometry, shapely.box(left, top, left + far, top + far)))
 
     def needed(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
         """Say which pixels of a rectangle are needed.
@@ -55,7 +59,8 @@ class SceneArea:
         Returns:
             Shape (rows, cols).
         """
-        return _widened(self._touched(row - 1, col - 1, rows + 2, cols + 2))
+        reach = self.reach
+        return _widened(self._touched(row - reach, col - reach, rows + 2 * reach, cols + 2 * reach), reach)
 
     def _touched(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
         """Say which pixels of a rectangle the area touches, shape (rows, cols)."""
@@ -66,7 +71,7 @@ class SceneArea:
         touched = _burn(here, row, col, rows, cols)
         outline = _burn(shapely.boundary(here), row - 1, col - 1, rows + 2, cols + 2)
         # How exactly lines are burnt depends on where they are cut, so that pixels along them are looked at one by one.
-        down, across = np.nonzero(_widened(outline))
+        down, across = np.nonzero(_widened(outline, 1))
         left, top = across + col, down + row
         # A copy, for what is prepared must not be used by two threads.
         whole = shapely.from_wkb(shapely.to_wkb(self.geometry))
@@ -143,11 +148,12 @@ class AreaOfInterest:
         )
 
 
-def _widened(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say where a pixel or one of its eight neighbours is set, without the outermost lines."""
-    rows, cols = pixels.shape[0] - 2, pixels.shape[1] - 2
-    shifted = [pixels[y : y + rows, x : x + cols] for y in range(3) for x in range(3)]
-    return np.asarray(np.logical_or.reduce(shifted))
+def _widened(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Say where a pixel within so many rows and columns is set, without as many of the outermost lines."""
+    for _ in range(2):
+        counts = np.pad(np.cumsum(pixels, axis=0, dtype=np.int32), ((1, 0), (0, 0)))
+        pixels = (counts[2 * reach + 1 :] > counts[: -2 * reach - 1]).T
+    return pixels
 
 
 def _share_ground(area: shapely.Geometry, squares: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.bool_]:

@@ -78,9 +78,10 @@ def run() -> None:
         remedy = "; make room, or choose another folder" if error.errno in _FULL else ""
         sys.stderr.write(f"error: {place}{' '.join((error.strerror or str(error)).split())}{remedy}\n")
         sys.exit(OutputError.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # of which Typer says nothing
+            sys.stderr.write("interrupted\n")
+        raise
 
 
 def _log_handler() -> logging.Handler:

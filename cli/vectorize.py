@@ -59,4 +59,5 @@ def vectorize(
     options = VectorizeOptions(threshold, core, min_area, shape, crs)
     with vectorized(raster, options, track=show_progress) as footprints:
         write_footprints(footprints, out, provenance=footprints.provenance, overwrite=overwrite)
-    typer.echo(f"{out}: {footprints.count} buildings at threshold {threshold:g}")
+    count = footprints.count
+    typer.echo(f"{out}: {count} building{'' if count == 1 else 's'} at threshold {threshold:g}")

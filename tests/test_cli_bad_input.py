@@ -221,3 +221,12 @@ def test_debug_shows_the_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["buildseg", "--debug", "info", str(tmp_path / "missing.tif")])
     with pytest.raises(Exception, match="does not exist"):
         run()
+
+
+def test_an_interrupt_is_said(buildseg, tmp_path, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("buildseg.model_file.load_model", interrupted)
+    scene = write(tmp_path / "scene.tif", **UTM)
+    assert buildseg("predict", scene, "--out", tmp_path / "b.geojson") == (130, "", ["interrupted"])

@@ -49,23 +49,6 @@ class Contours:
         """
         return Contours(self.polygons[chosen], *(each[chosen] for each in self.sums))
 
-    def cut(self, area: shapely.Geometry) -> "Contours":
-        """Keep what of the polygons lies in an area; each piece keeps the sums of the whole.
-
-        Args:
-            area: A polygon or several, in pixel coordinates.
-
-        Returns:
-            Polygons: those that lie in the area as they were, then the pieces of those that cross its edge.
-        """
-        shapely.prepare(area)
-        inside = shapely.contains_properly(area, self.polygons)
-        crossing = np.flatnonzero(~inside & shapely.intersects(area, self.polygons))
-        pieces, owner = shapely.get_parts(shapely.intersection(self.polygons[crossing], area), return_index=True)
-        areal = shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON
-        kept = self.where(np.concatenate([np.flatnonzero(inside), crossing[owner[areal]]]))
-        return Contours(np.concatenate([self.polygons[inside], pieces[areal]]), *kept.sums)
-
 
 def concatenate(contours: Sequence[Contours]) -> Contours:
     """Put contours one behind the other."""

@@ -1,6 +1,7 @@
 """From contours to footprints: shapes, places, attributes; the last step, which sees each footprint's neighbours."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import geopandas
 import numpy as np
@@ -16,6 +17,19 @@ from buildseg.footprints.measures import count_vertices, geodesic_sizes
 from buildseg.footprints.shaping import Shaped, Shaper, join_shaped
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which footprints are wanted.
+
+    Attributes:
+        min_area: Square metres below which one is dropped.
+        clip: What they are cut to, in the raster's pixel coordinates; None leaves them whole.
+    """
+
+    min_area: float
+    clip: shapely.Geometry | None = None
+
+
 class Finisher:
     """Finishes footprints band by band, from the top down, as soon as their neighbours are known.
 
@@ -26,15 +40,19 @@ class Finisher:
         bands: Where contours come from.
         shaper: How they are shaped.
         ground: Where they are.
-        min_area: Square metres below which a footprint is dropped.
+        selection: Which of them are wanted.
         scene: What footprints call the scene that they come from.
     """
 
-    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, min_area: float, scene: str) -> None:
+    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, selection: Selection, scene: str) -> None:
         self._bands = bands
         self._shaper = shaper
         self._ground = ground
-        self._min_area = min_area
+        self._min_area = selection.min_area
+        self._clip = None
+        if selection.clip is not None:
+            (self._clip,) = ground.measure(np.array([selection.clip]))
+            shapely.prepare(self._clip)
         self._scene = scene
         self._passed = shaper.shape(concatenate([]))
         self._shaped: dict[int, Shaped] = {}
@@ -98,14 +116,16 @@ class Finisher:
         return Shaped(here.contours, here.plain, np.where(back, here.plain, here.shape), status, here.group)
 
     def _finish(self, shaped: Shaped) -> geopandas.GeoDataFrame:
-        geometry, origin = self._ground.place(shaped.shape)
+        pieces, whole = self._cut(shaped.shape)
+        geometry, piece = self._ground.place(pieces)
         area, perimeter = geodesic_sizes(geometry, self._ground.target)
         # What simplifying takes from a building must not decide whether it is one.
-        large = area * (shapely.area(shaped.plain) / shapely.area(shaped.shape))[origin] >= self._min_area
-        geometry, origin, area, perimeter = geometry[large], origin[large], area[large], perimeter[large]
+        large = area * (shapely.area(shaped.plain) / shapely.area(shaped.shape))[whole[piece]] >= self._min_area
+        geometry, piece, area, perimeter = geometry[large], piece[large], area[large], perimeter[large]
         contours = shaped.contours
-        order = np.lexsort(_first(contours.polygons)[origin].T[::-1])
-        origin = origin[order]
+        order = np.lexsort(_first(contours.polygons)[whole[piece]].T[::-1])
+        piece = piece[order]
+        origin = whole[piece]
         pixel = self._ground.gsd[0] * self._ground.gsd[1]
         rim = (contours.count - contours.sure) * pixel / shapely.length(shaped.plain)
         columns = {
@@ -114,13 +134,24 @@ class Finisher:
             "edge_width_m": rim[origin].round(2),
             "area_m2": area[order].round(2),
             "perimeter_m": perimeter[order].round(2),
-            "orientation_deg": self._ground.orientations(shaped.shape[origin]).round(1) % 180,
+            "orientation_deg": self._ground.orientations(pieces[piece]).round(1) % 180,
             "vertices": count_vertices(geometry[order]),
             "status": pd.array(shaped.status[origin], dtype="str"),
             "scene": pd.array([self._scene] * len(order), dtype="str"),
         }
         self._count += len(order)
         return geopandas.GeoDataFrame(columns, geometry=geometry[order], crs=self._ground.target)
+
+    def _cut(self, polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+        """Keep what of polygons is wanted: pieces, and the number of the polygon that each comes from."""
+        if self._clip is None:
+            return polygons, np.arange(len(polygons))
+        inside = shapely.contains_properly(self._clip, polygons)
+        crossing = np.flatnonzero(~inside & shapely.intersects(self._clip, polygons))
+        parts, whose = shapely.get_parts(shapely.intersection(polygons[crossing], self._clip), return_index=True)
+        areal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+        whole = np.concatenate([np.flatnonzero(inside), crossing[whose[areal]]])
+        return np.concatenate([polygons[inside], parts[areal]]), whole
 
 
 def _intersect(

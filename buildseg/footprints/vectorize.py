@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 from buildseg import __version__
 from buildseg.footprints.bands import ContourBands
 from buildseg.footprints.contours import Contours, contour_level, trace
-from buildseg.footprints.finishing import Finisher
+from buildseg.footprints.finishing import Finisher, Selection
 from buildseg.footprints.ground import check_crs, find_ground
 from buildseg.footprints.joining import Joiner
 from buildseg.footprints.marching import FULL
@@ -115,13 +115,12 @@ class Vectorizer:
     ) -> None:
         self.level = contour_level(options.threshold)
         self._least_peak = math.ceil((options.core or 0) * FULL - 1e-9)
-        self._clip = clip
         self._joiner = Joiner(blocks)
         self._added = 0
         self._bands = ContourBands(folder)
         ground = find_ground(Path(dataset.name), dataset, options.crs)
         shaper = Shaper(ground, options.shape, Parter(dataset, options.shape.split, self.level))
-        self._finisher = Finisher(self._bands, shaper, ground, options.min_area, scene)
+        self._finisher = Finisher(self._bands, shaper, ground, Selection(options.min_area, clip), scene)
         self._tables = FootprintTables(folder, ground.target)
         self._tables.add(self._finisher.nothing())
 
@@ -153,8 +152,7 @@ class Vectorizer:
         return self._tables
 
     def _keep(self, contours: Contours) -> None:
-        contours = contours.where(contours.peak >= self._least_peak)
-        self._bands.add(contours if self._clip is None else contours.cut(self._clip))
+        self._bands.add(contours.where(contours.peak >= self._least_peak))
 
     def _advance(self) -> None:
         self._keep(self._joiner.ready())

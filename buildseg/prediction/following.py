@@ -42,11 +42,9 @@ class FootprintFollower:
     ) -> None:
         self._open = ExitStack()
         self._dataset = self._open.enter_context(opened_probability(raster))
-        # A copy, for it is prepared here, and what is prepared must not be used by two threads.
-        own = shapely.from_wkb(shapely.to_wkb(clip))
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="buildseg-")))
         pieces = cut_blocks(self._dataset.height, self._dataset.width, options.block)
-        self._vectorizer = Vectorizer(self._dataset, pieces, options, folder, scene=scene, clip=own)
+        self._vectorizer = Vectorizer(self._dataset, pieces, options, folder, scene=scene, clip=clip)
         tree = shapely.STRtree([_box(block) for block in blocks])
         needed = tree.query([_box(piece) for piece in pieces], predicate="intersects")
         self._waits_for: dict[Block, set[Block]] = {piece: set() for piece in pieces}

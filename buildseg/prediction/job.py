@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,11 +190,15 @@ def _look_starts(length: int) -> tuple[int, int, int]:
 
 
 def _files_of(path: str) -> str:
-    """Say when the files of a scene were changed and how large they are: a VRT's sources and masks count."""
+    """Say how large the files of a scene are and when the last was changed: a VRT's sources and masks count."""
     with open_raster(path) as dataset:
         local = sorted(file for file in map(Path, dataset.files) if file.exists())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in local]
-    return _digest(repr(stats).encode())
+    if not stats:
+        return "none on this machine"
+    size, changed = sum(size for _, size, _ in stats), max(time for *_, time in stats)
+    when = datetime.fromtimestamp(changed / 1e9, timezone.utc)
+    return f"{len(stats)} of {size} bytes, last changed {when:%Y-%m-%d %H:%M:%S} UTC ({_digest(repr(stats).encode())})"
 
 
 def _digest(*contents: bytes | NDArray[np.generic]) -> str:

@@ -121,7 +121,7 @@ class PredictResult:
         return self.width * self.height / 1e6 / self.seconds
 
     def __str__(self) -> str:
-        found = "" if self.buildings is None else f"{self.buildings} buildings in "
+        found = "" if self.buildings is None else f"{self.buildings} building{'' if self.buildings == 1 else 's'} in "
         resumed = f", {self.resumed:.0%} of it from an earlier run" if self.resumed else ""
         return (
             f"{found}{self.width} x {self.height} pixels of {self.gsd:.2g} m, {self.seconds:.1f} s "

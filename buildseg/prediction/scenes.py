@@ -174,7 +174,7 @@ def _merge(done: Mapping[str, Outputs], merged: Path, *, overwrite: bool) -> str
     same = {name: text for name, text in said[0].items() if all(other.get(name) == text for other in said)}
     write_footprints(footprints, merged, provenance=same | {"scenes": ", ".join(done)}, overwrite=overwrite)
     shutil.rmtree(_beside(merged))
-    return f"{footprints.count} buildings of {len(done)} scenes"
+    return f"{footprints.count} building{'' if footprints.count == 1 else 's'} of {len(done)} scenes"
 
 
 def _check_one_crs(predictor: Predictor, requests: Iterable[Request], options: PredictOptions) -> None:
