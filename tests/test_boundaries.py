@@ -525,7 +525,7 @@ def test_the_reader_gives_both_bands_and_refuses_others(predicted, tmp_path):
 
 
 def test_blocks_resume_and_area_work_with_two_bands(predicted, tmp_path, monkeypatch):
-    from buildseg.area_of_interest import AreaOfInterest
+    from buildseg.area_of_interest import REACH, AreaOfInterest
     from buildseg.prediction.parts import PartStore
 
     scene, model, whole = predicted
@@ -544,13 +544,16 @@ def test_blocks_resume_and_area_work_with_two_bands(predicted, tmp_path, monkeyp
     assert 0 < result.resumed < 1
     pixels = [rasterio.open(path).read() for path in (tmp_path / "resumed.tif", whole)]
     assert np.array_equal(*pixels)
-    square = on_ground(shapely.box(150, 20, 230, 90))
+    square = on_ground(shapely.box(150, 80, 180, 100))
     square.set_crs(scenes.UTM).to_file(tmp_path / "area.geojson")
     area = AreaOfInterest.read(tmp_path / "area.geojson")
     predict(scene, Outputs(None, tmp_path / "part.tif"), model, options, area=area)
     part = rasterio.open(tmp_path / "part.tif").read()
     wanted = part[0] != 255
-    assert 70 * 80 <= wanted.sum() < 74 * 84 and np.array_equal(wanted, part[1] != 255)
+    inside, around = np.zeros((2, *wanted.shape), np.bool_)
+    inside[80:100, 150:180] = True
+    around[80 - REACH - 1 : 100 + REACH + 1, 150 - REACH - 1 : 180 + REACH + 1] = True
+    assert wanted[inside].all() and not wanted[~around].any() and np.array_equal(wanted, part[1] != 255)
     assert np.abs(part.astype(int) - pixels[1])[:, wanted].max() <= 1
 
 

@@ -41,8 +41,11 @@ def test_every_window_is_counted(tmp_path):
 
 def test_only_windows_in_the_area_are_counted(tmp_path):
     path = scenes.tiled(tmp_path / "s.tif", scenes.picture(3, 150, 220))
-    # Rows 100 to 140 lie in the windows at 48 (up to 112) and 96; columns 10 to 20 in that at 0.
-    assert estimated(path, area=area(10, 100, 10, 40)).windows == 2
+    # Rows 125 to 150, and 64 above them, lie in the windows at 0 (up to 64), 48 and 96; columns up to 20 and 64 beyond
+    # them in those at 0 and 48.
+    assert estimated(path, area=area(10, 125, 10, 25)).windows == 6
+    # Rows from 136 - 64 on not in the first.
+    assert estimated(path, area=area(10, 136, 10, 14)).windows == 4
     assert estimated(path, area=area(0, 0, 220, 150)).windows == 15
     assert estimated(path, area=area(5000, 0, 10, 10)) is None
 
