@@ -60,7 +60,9 @@ class SceneArea:
             Shape (rows, cols).
         """
         reach = self.reach
-        return _widened(self._touched(row - reach, col - reach, rows + 2 * reach, cols + 2 * reach), reach)
+        touched = self._touched(row - reach, col - reach, rows + 2 * reach, cols + 2 * reach)
+        inner = touched[reach : reach + rows, reach : reach + cols]
+        return _widened(touched, reach) if touched.any() and not inner.all() else inner
 
     def _touched(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.bool_]:
         """Say which pixels of a rectangle the area touches, shape (rows, cols)."""
