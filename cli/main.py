@@ -78,10 +78,11 @@ def run() -> None:
         remedy = "; make room, or choose another folder" if error.errno in _FULL else ""
         sys.stderr.write(f"error: {place}{' '.join((error.strerror or str(error)).split())}{remedy}\n")
         sys.exit(OutputError.exit_code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # of which Typer says nothing
+    except (KeyboardInterrupt, SystemExit) as end:
+        code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
+        if code == INTERRUPTED:  # of which Typer says nothing
             sys.stderr.write("interrupted\n")
-        raise
+        sys.exit(code)
 
 
 def _log_handler() -> logging.Handler:

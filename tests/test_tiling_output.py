@@ -173,10 +173,7 @@ def test_a_read_only_file_system():
 REFUSED = """
 import os, sys
 from pathlib import Path
-from buildseg.footprints import FootprintFile
-from buildseg.footprints.raster import opened_probability
-from tiling.errors import FootprintsError, OutputError, ProbabilityError, SceneError
-from tiling.opening import open_raster
+from tiling.errors import OutputError
 from tiling.output import check_writable
 if os.geteuid() == 0:
     os.setgid(65534)

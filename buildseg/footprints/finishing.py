@@ -1,7 +1,6 @@
 """From contours to footprints: shapes, places, attributes; the last step, which sees each footprint's neighbours."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import geopandas
 import numpy as np
@@ -17,19 +16,6 @@ from buildseg.footprints.measures import count_vertices, geodesic_sizes
 from buildseg.footprints.shaping import Shaped, Shaper, join_shaped
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which footprints are wanted.
-
-    Attributes:
-        min_area: Square metres below which one is dropped.
-        clip: What they are cut to, in the raster's pixel coordinates; None leaves them whole.
-    """
-
-    min_area: float
-    clip: shapely.Geometry | None = None
-
-
 class Finisher:
     """Finishes footprints band by band, from the top down, as soon as their neighbours are known.
 
@@ -40,18 +26,27 @@ class Finisher:
         bands: Where contours come from.
         shaper: How they are shaped.
         ground: Where they are.
-        selection: Which of them are wanted.
+        min_area: Square metres below which a footprint is dropped.
         scene: What footprints call the scene that they come from.
+        clip: What they are cut to, in the raster's pixel coordinates; None leaves them whole.
     """
 
-    def __init__(self, bands: ContourBands, shaper: Shaper, ground: Ground, selection: Selection, scene: str) -> None:
+    def __init__(
+        self,
+        bands: ContourBands,
+        shaper: Shaper,
+        ground: Ground,
+        min_area: float,
+        scene: str,
+        clip: shapely.Geometry | None = None,
+    ) -> None:
         self._bands = bands
         self._shaper = shaper
         self._ground = ground
-        self._min_area = selection.min_area
+        self._min_area = min_area
         self._clip = None
-        if selection.clip is not None:
-            (self._clip,) = ground.measure(np.array([selection.clip]))
+        if clip is not None:
+            (self._clip,) = ground.measure(np.array([clip]))
             shapely.prepare(self._clip)
         self._scene = scene
         self._passed = shaper.shape(concatenate([]))
@@ -102,15 +97,12 @@ class Finisher:
         groups = everything.group
         meets = np.zeros(len(here), np.bool_)
         changed = everything.shape != everything.plain
-        for own, theirs in (
-            (here.shape, everything.shape),
-            (here.shape, everything.plain),
-            (here.plain, everything.shape),
-        ):
-            one, other = shapely.STRtree(theirs).query(own)
+        shapes, plains = shapely.STRtree(everything.shape), shapely.STRtree(everything.plain)
+        for own, tree in ((here.shape, shapes), (here.shape, plains), (here.plain, shapes)):
+            one, other = tree.query(own)
             apart = (groups[one] != groups[other]) & (changed[one] | changed[other])
             one, other = one[apart], other[apart]
-            meets[one[_intersect(own, one, theirs, other)]] = True
+            meets[one[_intersect(own, one, tree.geometries, other)]] = True
         back = np.isin(here.group, here.group[meets])
         status = np.where(back, self._shaper.untouched, here.status)
         return Shaped(here.contours, here.plain, np.where(back, here.plain, here.shape), status, here.group)

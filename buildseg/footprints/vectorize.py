@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 from buildseg import __version__
 from buildseg.footprints.bands import ContourBands
 from buildseg.footprints.contours import Contours, contour_level, trace
-from buildseg.footprints.finishing import Finisher, Selection
+from buildseg.footprints.finishing import Finisher
 from buildseg.footprints.ground import check_crs, find_ground
 from buildseg.footprints.joining import Joiner
 from buildseg.footprints.marching import FULL
@@ -120,7 +120,7 @@ class Vectorizer:
         self._bands = ContourBands(folder)
         ground = find_ground(Path(dataset.name), dataset, options.crs)
         shaper = Shaper(ground, options.shape, Parter(dataset, options.shape.split, self.level))
-        self._finisher = Finisher(self._bands, shaper, ground, Selection(options.min_area, clip), scene)
+        self._finisher = Finisher(self._bands, shaper, ground, options.min_area, scene, clip)
         self._tables = FootprintTables(folder, ground.target)
         self._tables.add(self._finisher.nothing())
 
